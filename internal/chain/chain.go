@@ -1,0 +1,93 @@
+// Package chain records which plugins led to an act.
+package chain
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+)
+
+// A Chain is a path of plugins, from the one that acted by itself to the one
+// that acts now. It is a value of one word; the zero Chain is empty.
+type Chain struct{ last *node }
+
+type node struct {
+	before *node
+	plugin string
+	depth  int
+}
+
+// Depth returns how many plugins are on the chain.
+func (c Chain) Depth() int {
+	if c.last == nil {
+		return 0
+	}
+	return c.last.depth
+}
+
+// Last returns the plugin that acts now, or "" for the empty chain.
+func (c Chain) Last() string {
+	if c.last == nil {
+		return ""
+	}
+	return c.last.plugin
+}
+
+// Has reports whether the plugin is on the chain.
+func (c Chain) Has(plugin string) bool {
+	for n := c.last; n != nil; n = n.before {
+		if n.plugin == plugin {
+			return true
+		}
+	}
+	return false
+}
+
+// Plugins returns the ids on the chain, the first actor first.
+func (c Chain) Plugins() []string {
+	ids := make([]string, c.Depth())
+	for n := c.last; n != nil; n = n.before {
+		ids[n.depth-1] = n.plugin
+	}
+	return ids
+}
+
+// String joins the plugins with arrows.
+func (c Chain) String() string { return strings.Join(c.Plugins(), " → ") }
+
+// Then returns the chain that goes on with plugin. It allocates.
+func (c Chain) Then(plugin string) Chain {
+	return Chain{&node{before: c.last, plugin: plugin, depth: c.Depth() + 1}}
+}
+
+// Deeper returns the deeper of two chains, c where they are equally deep.
+func Deeper(c, other Chain) Chain {
+	if other.Depth() > c.Depth() {
+		return other
+	}
+	return c
+}
+
+type key struct{}
+
+// Key is the only key of a handler's context: its value is a Chain.
+var Key any = key{}
+
+// From returns the chain that ctx carries, or the empty one.
+func From(ctx context.Context) Chain {
+	if ctx == nil {
+		return Chain{}
+	}
+	c, _ := ctx.Value(Key).(Chain)
+	return c
+}
+
+// A Cell holds a chain that several goroutines read and write. Its zero value
+// holds the empty chain.
+type Cell struct{ last atomic.Pointer[node] }
+
+// Load returns the chain.
+func (c *Cell) Load() Chain { return Chain{c.last.Load()} }
+
+// Store replaces the chain.
+func (c *Cell) Store(to Chain) { c.last.Store(to.last) }
