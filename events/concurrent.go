@@ -1,0 +1,141 @@
+package events
+
+import (
+	"context"
+	"time"
+
+	"github.com/plugbus/plugbus"
+)
+
+// A call is one call of a handler that somebody else may have to end: it has a
+// time-out, or is one of several of a concurrent subscription.
+type call struct {
+	event     string
+	abandoned bool // under the subscription's lock
+}
+
+// spawn starts calls of a concurrent subscription, as many as it may have.
+// s.mu is held.
+func (s *Subscription) spawn() {
+	for s.word.Load()&closed == 0 && len(s.active) < s.opts.concurrent && s.first() != nil {
+		e, c := s.beginCall()
+		s.client.bus.actors.Go(func() { s.calls(e, c) })
+	}
+}
+
+// beginCall takes the next event of a concurrent subscription. s.mu is held.
+func (s *Subscription) beginCall() (Event, *call) {
+	e := s.takeFirst()
+	c := &call{event: e.Name()}
+	if s.active == nil {
+		s.active = map[*call]struct{}{}
+	}
+	s.active[c] = struct{}{}
+	return e, c
+}
+
+// calls handles one event, and then others while there are any. It ends with
+// the queue, or when the subscription is closed.
+func (s *Subscription) calls(e Event, c *call) {
+	orderly := false
+	defer func() {
+		if orderly {
+			return
+		}
+		// The handler panicked, or ended this goroutine: go on with another.
+		if next, c, more := s.endCall(c, plugbus.Failed, &e, failure(recover())); more {
+			s.client.bus.actors.Go(func() { s.calls(next, c) })
+		}
+	}()
+	for more := true; more; {
+		outcome, err := s.serve(&e, c)
+		e, c, more = s.endCall(c, outcome, &e, err)
+	}
+	orderly = true
+}
+
+// endCall ends one call of a concurrent subscription, and begins the next if
+// there is an event for it.
+func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) (next Event, nextCall *call, more bool) {
+	s.mu.Lock()
+	delete(s.active, c)
+	if !c.abandoned {
+		s.counts.Count(o, 1)
+	}
+	s.welcome()
+	w := s.word.Load()
+	if w&closed == 0 && s.first() != nil {
+		next, nextCall = s.beginCall()
+		more = true
+	}
+	s.mu.Unlock()
+	if !c.abandoned && err != nil {
+		s.report(o, e, err)
+	}
+	switch {
+	case w&(closed|detached) != 0:
+		s.settle()
+	case s.wants():
+		s.signal(nil) // The worker reads the next page of the history.
+	}
+	if !more {
+		s.client.bus.idle.tell()
+	}
+	return next, nextCall, more
+}
+
+// limit returns a context that ends when the handler's time is over. The
+// delivery is then abandoned, unless stop is called before.
+func (s *Subscription) limit(ctx context.Context, c *call) (limited context.Context, stop func()) {
+	if c == nil {
+		c = &call{}
+		s.mu.Lock()
+		s.call = c
+		s.mu.Unlock()
+	}
+	limited, cancel := context.WithTimeout(ctx, s.opts.timeout)
+	timer := time.AfterFunc(s.opts.timeout, func() {
+		if s.abandonCall(c) {
+			s.report(plugbus.Abandoned, &Event{}, ErrTimedOut)
+			s.client.bus.idle.tell()
+		}
+	})
+	return limited, func() {
+		timer.Stop()
+		cancel()
+	}
+}
+
+// abandonCall gives a running call its outcome before it returns.
+func (s *Subscription) abandonCall(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, active := s.active[c]; s.call != c && !active || c.abandoned {
+		return false
+	}
+	c.abandoned = true
+	if s.call == c {
+		s.flag(abandoned)
+	}
+	s.counts.Abandoned++
+	return true
+}
+
+// abandonAll gives every running call of a closed subscription its outcome, and
+// returns how many there were.
+func (s *Subscription) abandonAll() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.word.Load()&(running|abandoned) == running {
+		s.flag(abandoned)
+		n++
+	}
+	for c := range s.active {
+		if !c.abandoned {
+			c.abandoned = true
+			n++
+		}
+	}
+	s.counts.Abandoned += uint64(n)
+	return n
+}

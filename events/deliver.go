@@ -1,0 +1,431 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime/debug"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/actor"
+)
+
+// What the worker of a plugin does with one subscription. All of it runs on the
+// worker, but for the calls of a concurrent subscription.
+
+// nothing is the key of a subscription that has no event.
+const nothing = math.MaxUint64
+
+// before orders the subscriptions of a client: by the next event, and of the
+// same event by priority.
+func (s *Subscription) before(other *Subscription) bool {
+	if s.key != other.key {
+		return s.key < other.key
+	}
+	if s.opts.priority != other.opts.priority {
+		return s.opts.priority > other.opts.priority
+	}
+	return s.id < other.id
+}
+
+// signal says that s has an event.
+func (s *Subscription) signal(wakes *actor.Wakes) {
+	if !s.ready.CompareAndSwap(false, true) {
+		return
+	}
+	c := s.client
+	for {
+		s.nextReady = c.inbox.Load()
+		if c.inbox.CompareAndSwap(s.nextReady, s) {
+			break
+		}
+	}
+	c.signal(wakes)
+}
+
+// wants reports whether s has something for its worker to do.
+func (s *Subscription) wants() bool {
+	switch w := s.word.Load(); {
+	case w&(closed|detached) != 0 && s.chunk != nil:
+		return true
+	case w&closed != 0:
+		return false
+	case s.opts.concurrent > 1:
+		return s.reading.Load() && s.private.Load() == 0
+	case s.reading.Load() || s.private.Load() > 0:
+		return true
+	default:
+		return s.chunk != nil && s.log.count.Load() != w>>posShift
+	}
+}
+
+// next returns the Seq of the next event, or nothing.
+func (s *Subscription) next() uint64 {
+	w := s.word.Load()
+	if w&(closed|detached) != 0 {
+		s.release()
+	}
+	if w&closed != 0 {
+		return nothing
+	}
+	if s.reader != nil {
+		s.read()
+	}
+	if s.opts.concurrent > 1 {
+		return nothing // It has goroutines of its own.
+	}
+	key := uint64(nothing)
+	if s.chunk != nil {
+		if len(s.batch) == 0 {
+			s.claim()
+		}
+		if len(s.batch) > 0 {
+			key = s.batch[0].seq
+		}
+	}
+	if s.private.Load() > 0 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if first := s.first(); first != nil {
+			key = min(key, first.seq)
+		}
+	}
+	return key
+}
+
+// first returns the first event of the page and the queue. While s reads the
+// history, an event in the queue waits until everything before it was read. s.mu
+// is held.
+func (s *Subscription) first() *Event {
+	var first *Event
+	if s.page.count > 0 {
+		first = s.page.at(0)
+	}
+	if s.queue.count > 0 {
+		if q := s.queue.at(0); q.seq <= s.readTo && (first == nil || q.seq < first.seq) {
+			first = q
+		}
+	}
+	return first
+}
+
+// takeFirst takes what first returned. s.mu is held.
+func (s *Subscription) takeFirst() Event {
+	s.private.Add(-1)
+	if s.page.count > 0 && (s.queue.count == 0 || s.page.at(0).seq < s.queue.at(0).seq) {
+		return s.page.pop()
+	}
+	return s.queue.pop()
+}
+
+// rest puts s to rest when it has no event, and reports whether it got one
+// meanwhile.
+func (s *Subscription) rest() (more bool) {
+	if s.chunk != nil {
+		s.log.settle(s)
+	}
+	s.ready.Store(false)
+	return s.wants() && s.ready.CompareAndSwap(false, true)
+}
+
+// claim takes the next events of the log, after what the overflow rule drops.
+// For an eighth of the buffer they are the worker's, and the rule no longer
+// applies to them.
+func (s *Subscription) claim() {
+	l := s.log
+	pos := s.word.Load() >> posShift
+	count := l.count.Load()
+	if count == pos {
+		return
+	}
+	want := max(pos, count-min(count, uint64(s.opts.buffer)))
+	if want > pos || pos >= s.chunk.end.Load() {
+		pos = l.advance(s, pos, want)
+	}
+	n := min(count, s.chunk.end.Load(), pos+uint64(max(1, s.opts.buffer/8))) - pos
+	s.batch = s.chunk.records[pos-s.chunk.start:][:n]
+	s.claimed.Store(pos + n)
+}
+
+// dropped counts what s jumps over. l.mu is held.
+func (s *Subscription) dropped(l *log, from, to uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.word.Load()&(closed|detached) != 0 {
+		return // Counted already.
+	}
+	if s.lost == nil {
+		s.lost = map[string]uint64{}
+	}
+	l.lost(s, from, to, s.lost)
+	s.counts.Dropped += to - from
+	s.slow += to - from
+	s.word.Add((to - from) << posShift)
+	s.missed.Add(to - from)
+}
+
+// step handles events up to bound, a Seq, and at most budget of them, of what
+// next has found.
+func (s *Subscription) step(bound uint64, budget int) (n int) {
+	var e Event
+	defer func() {
+		if s.word.Load()&running != 0 {
+			n++
+			s.finish(plugbus.Failed, s.now, failure(recover()))
+		}
+	}()
+	for n < budget {
+		if s.private.Load() > 0 {
+			var ok bool
+			if e, ok = s.takeOutside(bound); ok {
+				s.now = &e
+				outcome, err := s.serve(&e, nil)
+				s.finish(outcome, &e, err)
+				n++
+				continue
+			}
+		}
+		if len(s.batch) == 0 || s.batch[0].seq > bound {
+			return n
+		}
+		if s.easy(&s.batch[0]) {
+			n += s.follow(bound, budget-n)
+			continue
+		}
+		if !s.start() {
+			return n
+		}
+		e = s.batch[0]
+		s.now = &e
+		s.batch = s.batch[1:]
+		outcome, err := s.serve(&e, nil)
+		s.finish(outcome, &e, err)
+		n++
+	}
+	return n
+}
+
+// takeOutside starts the delivery of an event that the log did not bring, if it
+// is the next one.
+func (s *Subscription) takeOutside(bound uint64) (e Event, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.first()
+	if s.word.Load()&closed != 0 || first == nil || first.seq > bound || len(s.batch) > 0 && s.batch[0].seq < first.seq {
+		return e, false
+	}
+	s.flag(running | outside)
+	return s.takeFirst(), true
+}
+
+// start starts the delivery of the first event of the batch, unless the log is
+// no longer where s reads.
+func (s *Subscription) start() bool {
+	for {
+		w := s.word.Load()
+		if w&(closed|detached) != 0 {
+			s.batch = nil
+			return false
+		}
+		if s.word.CompareAndSwap(w, w|running) {
+			return true
+		}
+	}
+}
+
+// easy reports whether an event needs nothing but a call of the handler: its
+// permission is known, it does not expire, and nothing has to be said with it.
+func (s *Subscription) easy(r *Event) bool {
+	if r.meta != s.seen || s.allowed.version != s.client.guard.Version() {
+		return s.prepare(r)
+	}
+	return (s.allowed.all || s.allowed.name == r.origin.name) && s.missed.Load() == 0
+}
+
+// prepare makes the events that are like r easy, if they can be.
+func (s *Subscription) prepare(r *Event) bool {
+	o := &s.opts
+	if s.cut || o.once || o.filter != nil || o.timeout > 0 || r.meta.expires != 0 || s.missed.Load() != 0 || !s.permitted(r) {
+		return false
+	}
+	s.seen = r.meta
+	s.context = s.client.contextFor(r.meta.chain)
+	return s.allowed.all || s.allowed.name == r.origin.name
+}
+
+// follow handles easy events of the batch. The first is easy.
+func (s *Subscription) follow(bound uint64, budget int) (n int) {
+	if !s.start() {
+		return 0
+	}
+	s.client.actor.Serve(s.seen.chain)
+	w := s.word.Load() &^ flags
+	for {
+		s.now = &s.batch[0]
+		s.batch = s.batch[1:]
+		err := s.handler(s.context, *s.now)
+		n++
+		if err != nil {
+			s.finish(plugbus.Failed, s.now, err)
+			return n
+		}
+		again := uint64(0)
+		if n < budget && len(s.batch) > 0 && s.batch[0].seq <= bound && s.batch[0].meta == s.seen && s.easy(&s.batch[0]) && s.private.Load() == 0 {
+			again = running
+		}
+		if !s.word.CompareAndSwap(w|running, w+one|again) {
+			s.finish(plugbus.Handled, s.now, nil)
+			return n
+		}
+		if again == 0 {
+			return n
+		}
+		w += one
+	}
+}
+
+// finish ends the running delivery, unless it was abandoned before. A flag that
+// was set while the handler ran takes effect here.
+func (s *Subscription) finish(o plugbus.Outcome, e *Event, err error) {
+	s.mu.Lock()
+	w := s.word.Load()
+	if w&abandoned == 0 {
+		s.counts.Count(o, 1)
+	}
+	next := w &^ (running | outside | abandoned | crowded)
+	if w&outside == 0 {
+		s.slow++
+		next += one
+	}
+	s.word.Store(next)
+	s.call = nil
+	s.welcome()
+	s.mu.Unlock()
+	if w&abandoned == 0 && err != nil {
+		s.report(o, e, err)
+	}
+	if w&(closed|detached) != 0 {
+		s.batch = nil
+		s.settle()
+	}
+}
+
+// settle does what was put off while a call ran.
+func (s *Subscription) settle() {
+	b := s.client.bus
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.mu.Lock()
+	retire := s.word.Load()&(closed|running) == closed && len(s.active) == 0
+	s.mu.Unlock()
+	if retire {
+		s.retire()
+		return
+	}
+	s.client.checkDrained()
+}
+
+// serve decides about one event, and calls the handler. A concurrent
+// subscription gives it the call.
+func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error) {
+	c := s.client
+	if e.meta.expires != 0 && c.bus.clock.Now().UnixNano() >= e.meta.expires {
+		return plugbus.Expired, nil
+	}
+	if concurrent == nil && !s.permitted(e) || concurrent != nil && !c.guard.Permit(plugbus.VerbSubscribe, e.Name()).Allowed() {
+		return plugbus.Undeliverable, fmt.Errorf("plugin %q may no longer subscribe to %q: %w", c.id, e.Name(), plugbus.ErrDenied)
+	}
+	if s.missed.Load() > 0 {
+		e.info = e.info.missing(s.missed.Swap(0))
+	}
+	var ctx context.Context
+	if concurrent == nil {
+		if s.cut {
+			s.cut = false
+			e.info |= infoTruncated
+		}
+		c.actor.Serve(e.meta.chain)
+		ctx = c.contextFor(e.meta.chain)
+	} else {
+		ctx = c.actor.NewContext(c.session, e.meta.chain)
+	}
+	if s.opts.filter != nil && !s.opts.filter(*e) {
+		return plugbus.Handled, nil
+	}
+	if s.opts.once {
+		if s.fired.Swap(true) {
+			return plugbus.Cancelled, nil
+		}
+		s.Unsubscribe()
+	}
+	if s.opts.timeout > 0 {
+		limited, stop := s.limit(ctx, concurrent)
+		defer stop()
+		ctx = limited
+	}
+	if err := s.handler(ctx, *e); err != nil {
+		return plugbus.Failed, err
+	}
+	return plugbus.Handled, nil
+}
+
+// permitted reports whether the plugin may have the event, by the policy of
+// now.
+func (s *Subscription) permitted(e *Event) bool {
+	a, guard := &s.allowed, s.client.guard
+	version := guard.Version()
+	if a.version != version || a.name == "" && !a.all {
+		*a = allowance{version: version}
+		if !s.opts.receiver {
+			p := guard.PermitPattern(plugbus.VerbSubscribe, s.pattern.String(), false)
+			a.all = p.Allowed() && !p.Partial
+		}
+	}
+	if a.all {
+		return true
+	}
+	if name := e.origin.name; a.name != name {
+		if !guard.Permit(plugbus.VerbSubscribe, name).Allowed() {
+			return false
+		}
+		a.name = name
+	}
+	return true
+}
+
+// failure returns the error of a handler that did not return, from what its
+// deferred function recovered.
+func failure(recovered any) error {
+	if recovered == nil {
+		return ErrGoexit
+	}
+	return &PanicError{Value: plugbus.CutText(describe(recovered)), Stack: string(debug.Stack())}
+}
+
+// describe returns what a handler panicked with as text, without running the
+// handler's own methods where they could panic again.
+func describe(recovered any) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("%T", recovered)
+		}
+	}()
+	switch v := recovered.(type) {
+	case error:
+		return v.Error()
+	case string:
+		return v
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// report tells the host of a failure.
+func (s *Subscription) report(o plugbus.Outcome, e *Event, err error) {
+	if f := s.client.bus.opts.OnFailure; f != nil {
+		f(Failure{
+			Plugin: s.client.id, Source: e.Source(), Pattern: s.pattern.String(), Site: s.site,
+			Event: e.Name(), Seq: e.seq, Outcome: o, Err: err,
+		})
+	}
+}

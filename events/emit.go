@@ -1,0 +1,394 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/chain"
+	"github.com/plugbus/plugbus/internal/ids"
+	"github.com/plugbus/plugbus/internal/payload"
+	"github.com/plugbus/plugbus/internal/topic"
+)
+
+// A Receipt says what became of an event at the door. Its figures count only
+// recipients that the emitter may know of.
+type Receipt struct {
+	Seq      uint64 // 0 if nothing was emitted
+	Matched  int    // subscriptions that the event is for
+	Accepted int    // of these, those that took it; the overflow rule may still drop it
+	Refused  int    // recipients of a broadcast that may not have it
+	Full     int    // subscriptions whose queue had no room
+
+	nanos int64
+	salt  uint32
+}
+
+// ID returns the id of the event.
+func (r Receipt) ID() plugbus.ID {
+	if r.Seq == 0 {
+		return plugbus.ID{}
+	}
+	return ids.At(r.nanos, r.Seq, r.salt)
+}
+
+// Emit tells an event to whoever subscribed to its name. It returns when the
+// event has its place in the order and in the queues; it does not wait for
+// handlers, nor for room in a queue unless told to by [WaitForRoom]. The bus
+// keeps a copy of data, so the caller may go on using it.
+//
+// The chain of ctx goes with the event; its deadline and cancellation matter
+// only while Emit waits for room. The error is a [*plugbus.DeniedError],
+// [ErrClosed], an [*OptionError], or, with WaitForRoom, an error that matches
+// [ErrNoRoom].
+func (c *Client) Emit(ctx context.Context, name string, data any, options ...EmitOption) (Receipt, error) {
+	if len(options) > 0 {
+		return c.emitWith(ctx, name, data, options)
+	}
+	r := c.route(name)
+	var e Event
+	if err := c.admit(ctx, plugbus.VerbEmit, r, data, &plain, &e); err != nil {
+		return Receipt{}, err
+	}
+	receipt, _, err := c.publish(r, &e, false)
+	return receipt, err
+}
+
+// emitWith is apart from Emit so that an emit without options allocates none.
+func (c *Client) emitWith(ctx context.Context, name string, data any, options []EmitOption) (Receipt, error) {
+	var o emitOptions
+	if err := o.apply(name, options); err != nil {
+		return Receipt{}, err
+	}
+	r := c.route(name)
+	var e Event
+	if err := c.admit(ctx, plugbus.VerbEmit, r, data, &o, &e); err != nil {
+		return Receipt{}, err
+	}
+	if o.wait {
+		return c.emitWithRoom(ctx, r, &e)
+	}
+	receipt, _, err := c.publish(r, &e, false)
+	return receipt, err
+}
+
+// plain are the options of an emit without options. Nobody writes to them.
+var plain emitOptions
+
+func (o *emitOptions) apply(name string, options []EmitOption) error {
+	for _, option := range options {
+		if option == nil {
+			return &OptionError{"EmitOption", nil, "an option of package events"}
+		}
+		if err := option.applyEmit(o); err != nil {
+			return fmt.Errorf("emit %q: %w", plugbus.CutText(name), err)
+		}
+	}
+	return nil
+}
+
+// admit is the door: one check of one act, in the order structure, right, rate,
+// payload, bytes. It fills in the event that was checked.
+func (c *Client) admit(ctx context.Context, verb plugbus.Verb, r *route, data any, o *emitOptions, e *Event) error {
+	name := r.origin.name
+	if c.ended.Load() {
+		return fmt.Errorf("plugin %q emits %q: %w: the plugin has left", c.id, plugbus.CutText(name), ErrClosed)
+	}
+	cause := chain.From(ctx)
+	if serving := c.actor.Serving(); serving.Depth() > cause.Depth() {
+		cause = serving
+	}
+	refusal := plugbus.Refusal{Verb: verb, Object: name, Chain: cause}
+	permit := r.permit
+	if refusal.Reason = permit.Reason; refusal.Reason != "" {
+		if err := topic.CheckName(name); err != nil {
+			refusal.Reason, refusal.Cause = plugbus.ReasonInvalidName, err
+		}
+		return c.refuse(refusal)
+	}
+	if cause.Depth() >= c.bus.opts.MaxDepth {
+		refusal.Reason = plugbus.ReasonChainTooDeep
+		refusal.Hint = "plugins answer each other's events in a circle: " + cause.Then(c.id).String()
+		return c.refuse(refusal)
+	}
+	now := c.bus.clock.Now()
+	if permit.Acts != nil {
+		if wait := permit.Acts.Take(now, 1); wait != 0 {
+			refusal.Reason, refusal.RetryAfter = plugbus.ReasonRateLimitExceeded, max(wait, 0)
+			return c.refuse(refusal)
+		}
+	}
+	frozen, size, err := payload.Freeze(data, &permit.Payload)
+	if err == nil && o.headers != nil {
+		var n int
+		var headers any
+		headers, n, err = payload.Freeze(o.headers, &permit.Payload)
+		size += n
+		if err == nil {
+			o.headers, _ = payload.Thaw(headers).(map[string]string)
+		}
+	}
+	if err != nil {
+		refusal.Reason, refusal.Cause = plugbus.ReasonCheckFailed, err
+		if bad, ok := errors.AsType[*payload.Error](err); ok {
+			refusal.Reason = bad.Reason
+		}
+		return c.refuse(refusal)
+	}
+	if permit.Bytes != nil {
+		if wait := permit.Bytes.Take(now, size); wait != 0 {
+			refusal.Reason, refusal.RetryAfter = plugbus.ReasonByteRateExceeded, max(wait, 0)
+			return c.refuse(refusal)
+		}
+	}
+	e.frozen, e.nanos, e.origin, e.info = frozen, now.UnixNano(), r.origin, sized(size)
+	e.meta = c.metaFor(cause, o, e)
+	return nil
+}
+
+// A plainMeta is the meta of events that have nothing but a chain.
+type plainMeta struct {
+	cause chain.Chain
+	meta  *meta
+}
+
+// metaFor returns what travels with an event. A plugin's events have few
+// chains, so the last one is kept.
+func (c *Client) metaFor(cause chain.Chain, o *emitOptions, e *Event) *meta {
+	plain := c.plain.Load()
+	if plain == nil || plain.cause != cause {
+		plain = &plainMeta{cause, &meta{chain: cause.Then(c.id)}}
+		c.plain.Store(plain)
+	}
+	noHistory := o.noHistory || payload.IsShared(e.frozen)
+	if !noHistory && o.headers == nil && o.maxAge == 0 && o.correlation == "" {
+		return plain.meta
+	}
+	m := *plain.meta
+	m.headers, m.correlation, m.noHistory = o.headers, o.correlation, noHistory
+	if o.maxAge > 0 {
+		m.expires = e.nanos + int64(o.maxAge)
+	}
+	return &m
+}
+
+// refuse counts a refusal, has it recorded, and returns the plugin's error.
+func (c *Client) refuse(r plugbus.Refusal) error {
+	b := c.bus
+	b.mu.Lock()
+	if r.Verb != plugbus.VerbSubscribe {
+		b.door.Count(plugbus.Refused, 1)
+	}
+	c.refused++
+	b.mu.Unlock()
+	return c.guard.Refuse(r)
+}
+
+// publish gives an admitted event its place in the order, and puts it into the
+// history, the logs and the queues, all in one critical section. With needRoom
+// it does so only if every queue has room; otherwise it returns a queue that has
+// none.
+func (c *Client) publish(r *route, e *Event, needRoom bool) (receipt Receipt, crowd *Subscription, err error) {
+	b := c.bus
+	var wakes actor.Wakes
+	b.mu.Lock()
+	switch {
+	case b.closed || c.ended.Load():
+		b.mu.Unlock()
+		return receipt, nil, fmt.Errorf("plugin %q emits %q: %w", c.id, r.origin.name, ErrClosed)
+	case c.guard.Version() != r.permit.Version:
+		b.mu.Unlock()
+		if r, err = c.readmit(e); err != nil {
+			return receipt, nil, err
+		}
+		return c.publish(r, e, needRoom)
+	case r.topology != b.topology:
+		r = c.lead(r)
+	}
+	if needRoom {
+		if crowd = r.crowded(e.Size()); crowd != nil {
+			b.mu.Unlock()
+			return receipt, crowd, nil
+		}
+	}
+	b.seq++
+	e.seq = b.seq
+	c.emitted++
+	receipt = Receipt{Seq: e.seq, Matched: r.known, Accepted: r.known, nanos: e.nanos, salt: b.salt}
+	b.door.Offered += uint64(r.followers)
+	b.door.Accepted += uint64(r.followers)
+	inHistory := !e.meta.noHistory
+	if inHistory {
+		b.history.add(e)
+	}
+	for _, l := range r.logs {
+		l.append(e)
+		if l.resting.Load() {
+			l.rouse(&wakes)
+		}
+	}
+	for _, s := range r.queued {
+		c.offer(s, e, &receipt, &wakes)
+	}
+	if !inHistory {
+		for _, s := range r.catching {
+			c.offer(s, e, &receipt, &wakes)
+		}
+	}
+	b.mu.Unlock()
+	wakes.Wake()
+	return receipt, nil, nil
+}
+
+// readmit asks for an event that was admitted under an earlier policy.
+func (c *Client) readmit(e *Event) (*route, error) {
+	r := c.route(e.Name())
+	if !r.permit.Allowed() {
+		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbEmit, Object: e.Name(), Reason: r.permit.Reason, Chain: e.meta.chain})
+	}
+	e.origin = r.origin
+	return r, nil
+}
+
+// offer offers an event to a subscription with a queue, and counts the result.
+// bus.mu is held.
+func (c *Client) offer(s *Subscription, e *Event, receipt *Receipt, wakes *actor.Wakes) {
+	door := &c.bus.door
+	door.Offered++
+	taken := s.offer(e, wakes)
+	if taken {
+		door.Accepted++
+	} else {
+		door.Full++
+	}
+	if !c.knows(s.client.id) {
+		return
+	}
+	receipt.Matched++
+	if taken {
+		receipt.Accepted++
+	} else {
+		receipt.Full++
+	}
+}
+
+// offer puts an event into the queue, as the overflow rule says, and reports
+// whether it was accepted. bus.mu is held.
+func (s *Subscription) offer(e *Event, wakes *actor.Wakes) bool {
+	s.mu.Lock()
+	taken := s.enqueue(e)
+	if s.opts.concurrent > 1 {
+		s.spawn()
+	}
+	s.mu.Unlock()
+	if s.opts.concurrent <= 1 {
+		s.signal(wakes)
+	}
+	return taken
+}
+
+// enqueue is offer with s.mu held.
+func (s *Subscription) enqueue(e *Event) bool {
+	for !s.queue.hasRoom(e.Size(), s.opts.buffer, s.client.bus.opts.QueueBytes) {
+		var other bool
+		victim := *e
+		switch s.opts.overflow {
+		case RefuseToEmitter:
+			return false
+		case DropNewest:
+			victim, other = s.queue.dropLatest(e.Source())
+		case DropOldest:
+			victim, other = s.queue.drop(e.Source()), true
+		}
+		s.counts.Dropped++
+		s.missed.Add(1)
+		if s.lost == nil {
+			s.lost = map[string]uint64{}
+		}
+		countSource(s.lost, victim.Source(), 1)
+		if !other {
+			return true
+		}
+		s.private.Add(-1)
+	}
+	s.queue.push(e)
+	s.private.Add(1)
+	return true
+}
+
+// crowded returns a subscription whose queue has no room for an event, or nil.
+// bus.mu is held.
+func (r *route) crowded(size int) *Subscription {
+	for _, l := range r.logs {
+		for s := range l.followers {
+			if s.full(size) {
+				return s
+			}
+		}
+	}
+	for _, s := range r.queued {
+		if s.full(size) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (s *Subscription) full(size int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.following && s.log.next-s.word.Load()>>posShift >= uint64(s.opts.buffer) {
+		return true
+	}
+	return !s.queue.hasRoom(size, s.opts.buffer, s.client.bus.opts.QueueBytes)
+}
+
+// emitWithRoom publishes when every queue has room.
+func (c *Client) emitWithRoom(ctx context.Context, r *route, e *Event) (Receipt, error) {
+	b := c.bus
+	limited, stop := context.WithTimeout(ctx, b.opts.WaitLimit)
+	defer stop()
+	for {
+		receipt, crowd, err := c.publish(r, e, true)
+		if crowd == nil || err != nil {
+			return receipt, err
+		}
+		if crowd.client == c && actor.Owner(ctx) == c.actor {
+			return Receipt{}, c.refuse(plugbus.Refusal{
+				Verb: plugbus.VerbEmit, Object: e.Name(), Reason: plugbus.ReasonCycle, Chain: e.meta.chain,
+				Hint: "a handler cannot wait for room in a queue of its own plugin; emit without WaitForRoom",
+			})
+		}
+		select {
+		case <-crowd.waitForRoom(e.Size()):
+		case <-c.session.Done():
+			return Receipt{}, fmt.Errorf("plugin %q emits %q: %w", c.id, e.Name(), ErrClosed)
+		case <-limited.Done():
+			return Receipt{}, fmt.Errorf("plugin %q emits %q: %w: %w", c.id, e.Name(), ErrNoRoom, limited.Err())
+		}
+		e.nanos = b.clock.Now().UnixNano()
+		if r, err = c.readmit(e); err != nil {
+			return Receipt{}, err
+		}
+	}
+}
+
+// waitForRoom returns a channel that is closed when s may have room.
+func (s *Subscription) waitForRoom(size int) <-chan struct{} {
+	ch := make(chan struct{})
+	b := s.client.bus
+	b.mu.Lock()
+	crowd := s.attached && s.full(size)
+	b.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !crowd || s.word.Load()&closed != 0 {
+		close(ch)
+		return ch
+	}
+	s.flag(crowded)
+	s.waiters = append(s.waiters, ch)
+	return ch
+}

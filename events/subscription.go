@@ -1,0 +1,407 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/topic"
+)
+
+// A Subscription delivers the events that match a pattern to a handler. It ends
+// by Unsubscribe, by its own options, or with its client.
+//
+// Events come to it by one of two ways. A follower (the rule DropOldest, one
+// call at a time) reads them in the log of its pattern, which all followers of
+// the pattern share. Every other subscription has a queue of its own. A follower
+// has a queue too, for what the log does not bring: broadcasts, and events that
+// came while it read the history.
+type Subscription struct {
+	client  *Client
+	pattern topic.Pattern
+	handler Handler
+	opts    subscribeOptions
+	id      uint64
+	site    string
+	log     *log // nil for a receiver of broadcasts
+
+	// word is the position of a follower in its log, and flags. To add
+	// one<<posShift and keep the running flag, in one compare-and-swap, is to end
+	// one handler call and start the next: whoever sets a flag makes it fail.
+	// Flags are set under mu.
+	word    atomic.Uint64
+	claimed atomic.Uint64 // the end of what the worker has claimed of the log
+
+	missed  atomic.Uint64 // to be announced with the next event
+	private atomic.Int32  // events in queue and page
+
+	ready     atomic.Bool // in the inbox, in the heap, or with its worker
+	nextReady *Subscription
+	reading   atomic.Bool // the history; it has not caught up yet
+	fired     atomic.Bool // has handled the event of Once
+
+	// Under log.mu.
+	listed      bool
+	nextResting *Subscription
+	chunk       *chunk // pinned; read by the worker, and written by it or in its place
+
+	// Of the worker.
+	key     uint64  // the Seq of the next event, as the heap knows it
+	batch   []Event // claimed of chunk
+	now     *Event  // the one that is being handled
+	seen    *meta   // the last meta that asked for nothing special
+	context *actor.Context
+	allowed allowance
+	reader  *reader // while it reads the history
+	cut     bool    // to be announced with the next event: the history did not hold all
+
+	// Under bus.mu.
+	attached  bool // events come to it
+	following bool // it reads its log
+	watched   [2]uint64
+	warned    bool
+
+	mu      sync.Mutex     // guards below; taken after the bus's and the log's
+	joined  uint64         // the position at which s began to follow
+	slow    uint64         // positions since then whose outcome is in counts
+	counts  plugbus.Ledger // all outcomes but those of the positions that are not slow
+	queue   queue
+	page    ring   // from the history
+	readTo  uint64 // events of the queue up to this Seq may be handled
+	lost    map[string]uint64
+	call    *call              // the running one, if it has a time-out
+	active  map[*call]struct{} // the calls of a concurrent subscription
+	waiters []chan struct{}    // emitters that wait for room
+	timer   *time.Timer        // of Expires
+	quiet   chan struct{}      // closed when no call runs and none will start
+}
+
+// An allowance is what a worker knows of its plugin's permission.
+type allowance struct {
+	version uint64
+	all     bool   // every name of the pattern
+	name    string // or this one
+}
+
+// The flags of a word.
+const (
+	running   = 1 << iota // a handler call runs
+	outside               // its event is not of the log
+	abandoned             // its outcome has been decided already
+	closed                // no call starts any more
+	detached              // nothing more comes
+	crowded               // emitters wait for room
+
+	flags    = 1<<posShift - 1
+	posShift = 6
+	one      = 1 << posShift
+)
+
+// MaxWildcards bounds the wildcards of a subscription's pattern. Patterns with
+// many make the look-up of names dear.
+const MaxWildcards = 8
+
+// Subscribe calls handler for every event whose name matches pattern and that
+// the plugin may have. It refuses a pattern that is wider than the plugin's
+// grant, unless told to [Narrow]. The error is [ErrNilHandler], [ErrClosed], an
+// [*OptionError], or a [*plugbus.DeniedError]; a malformed pattern is a
+// DeniedError that matches [plugbus.ErrInvalid].
+func (c *Client) Subscribe(pattern string, handler Handler, options ...SubscribeOption) (*Subscription, error) {
+	return c.subscribe(pattern, handler, callSite(), options)
+}
+
+func (c *Client) subscribe(pattern string, handler Handler, site string, options []SubscribeOption) (*Subscription, error) {
+	if handler == nil {
+		return nil, fmt.Errorf("subscribe to %q: %w", plugbus.CutText(pattern), ErrNilHandler)
+	}
+	o := subscribeOptions{timeout: c.bus.opts.HandlerTimeout}
+	for _, option := range options {
+		if option == nil {
+			return nil, &OptionError{"SubscribeOption", nil, "an option of package events"}
+		}
+		if err := option.applySubscribe(&o); err != nil {
+			return nil, fmt.Errorf("subscribe to %q: %w", plugbus.CutText(pattern), err)
+		}
+	}
+	if o.fair && o.overflow == RefuseToEmitter {
+		return nil, fmt.Errorf("subscribe to %q: %w", plugbus.CutText(pattern),
+			&OptionError{"Fair", "set", "DropOldest or DropNewest with it, since what was accepted cannot make way"})
+	}
+	if o.buffer == 0 {
+		o.buffer = c.bus.opts.Buffer
+	}
+	p, err := topic.Parse(pattern)
+	if err != nil {
+		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonInvalidName, Cause: err})
+	}
+	if n := p.Wildcards(); n > MaxWildcards {
+		return nil, c.refuse(plugbus.Refusal{
+			Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonQuotaExceeded,
+			Hint: fmt.Sprintf("the pattern has %d wildcards; at most %d are allowed", n, MaxWildcards),
+		})
+	}
+	if permit := c.guard.PermitPattern(plugbus.VerbSubscribe, pattern, o.narrow); !permit.Allowed() {
+		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: pattern, Reason: permit.Reason})
+	}
+	s := &Subscription{client: c, pattern: p, handler: handler, opts: o, site: site, quiet: make(chan struct{})}
+	if o.from.kind != fromNow {
+		s.reader = &reader{client: c, pattern: p, from: o.from}
+	}
+	return s, c.add(s)
+}
+
+// Receive calls handler for every broadcast of others whose audience the client
+// belongs to, and that it may subscribe to, without a pattern.
+func (c *Client) Receive(handler Handler) (*Subscription, error) {
+	if handler == nil {
+		return nil, fmt.Errorf("receive broadcasts: %w", ErrNilHandler)
+	}
+	s := &Subscription{client: c, handler: handler, site: callSite(), quiet: make(chan struct{})}
+	s.opts = subscribeOptions{timeout: c.bus.opts.HandlerTimeout, buffer: c.bus.opts.Buffer, receiver: true}
+	return s, c.add(s)
+}
+
+// add puts s into the bus.
+func (c *Client) add(s *Subscription) error {
+	if s.opts.fair {
+		s.queue.share = map[string]int{}
+	}
+	s.ready.Store(true) // Nobody signals it until it is in place.
+	b := c.bus
+	b.mu.Lock()
+	if b.closed || c.draining || c.ended.Load() {
+		b.mu.Unlock()
+		return fmt.Errorf("plugin %q subscribes to %q: %w", c.id, s.pattern, ErrClosed)
+	}
+	if len(c.subs) >= c.quota || b.subs >= b.opts.MaxSubscriptions {
+		b.mu.Unlock()
+		return c.refuse(plugbus.Refusal{
+			Verb: plugbus.VerbSubscribe, Object: s.pattern.String(), Reason: plugbus.ReasonQuotaExceeded,
+			Hint: "unsubscribe from what is no longer needed, or use one wider pattern",
+		})
+	}
+	b.nextSub++
+	s.id = b.nextSub
+	b.subs++
+	b.topology++
+	c.subs[s] = struct{}{}
+	c.attached.Add(1)
+	s.attached = true
+	switch {
+	case s.opts.receiver:
+		s.readTo = nothing
+	case s.reader != nil:
+		s.log = b.logFor(s.pattern)
+		s.reader.live = b.seq
+		s.reading.Store(true)
+		s.log.catching = append(s.log.catching, s)
+	default:
+		s.log = b.logFor(s.pattern)
+		s.readTo = nothing
+		s.join()
+	}
+	if s.opts.expires > 0 {
+		s.timer = time.AfterFunc(s.opts.expires, s.Unsubscribe)
+	}
+	b.mu.Unlock()
+	s.ready.Store(false)
+	if s.wants() {
+		s.signal(nil)
+	}
+	return nil
+}
+
+// logFor returns the log of a pattern, which it makes if there is none. bus.mu
+// is held.
+func (b *Bus) logFor(p topic.Pattern) *log {
+	l := b.logs[p]
+	if l == nil {
+		l = &log{
+			pattern: p, maxBytes: b.opts.QueueBytes,
+			followers: map[*Subscription]struct{}{}, readers: map[string]int{},
+		}
+		b.logs[p] = l
+		b.index.Add(p, l)
+	}
+	return l
+}
+
+// join makes s part of its log: it gets every event from now on. bus.mu is
+// held.
+func (s *Subscription) join() {
+	l := s.log
+	if s.opts.overflow != DropOldest || s.opts.fair || s.opts.concurrent > 1 {
+		l.queued = append(l.queued, s)
+		return
+	}
+	l.join(s)
+	s.following = true
+	s.mu.Lock()
+	s.joined = l.next
+	s.claimed.Store(l.next)
+	s.word.Store(l.next<<posShift | s.word.Load()&flags)
+	s.mu.Unlock()
+	l.settle(s)
+}
+
+// Unsubscribe ends the subscription: what waits is cancelled, and no new call
+// of the handler starts after it returned. It may be called by the handler, and
+// more than once.
+func (s *Subscription) Unsubscribe() {
+	b := s.client.bus
+	b.mu.Lock()
+	s.close()
+	b.mu.Unlock()
+	b.idle.tell()
+}
+
+// Wait waits until the subscription has ended and its last handler call has
+// returned, or until ctx is done, and then returns an error that matches
+// ctx.Err(). A handler cannot wait for its own plugin: that is refused with a
+// [*plugbus.DeniedError] for the reason cycle.
+func (s *Subscription) Wait(ctx context.Context) error {
+	if actor.Owner(ctx) == s.client.actor {
+		return s.client.refuse(plugbus.Refusal{
+			Verb: plugbus.VerbSubscribe, Object: s.pattern.String(), Reason: plugbus.ReasonCycle,
+			Hint: "a handler cannot wait for itself to return; call Unsubscribe without Wait",
+		})
+	}
+	select {
+	case <-s.quiet:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("events: wait for the end of the subscription to %q: %w", s.pattern, ctx.Err())
+	}
+}
+
+// Pattern returns the pattern of the subscription.
+func (s *Subscription) Pattern() string { return s.pattern.String() }
+
+// detach ends the flow of new events to s; what it has is still to be handled.
+// bus.mu is held.
+func (s *Subscription) detach() {
+	if !s.attached {
+		return
+	}
+	s.attached = false
+	c, b, l := s.client, s.client.bus, s.log
+	b.subs--
+	b.topology++
+	c.attached.Add(-1)
+	s.mu.Lock()
+	s.flag(detached)
+	s.mu.Unlock()
+	if l != nil {
+		l.catching = without(l.catching, s)
+		l.queued = without(l.queued, s)
+		if s.following {
+			s.following = false
+			s.takeOver()
+			l.leave(s)
+		}
+		if len(l.followers) == 0 && len(l.queued) == 0 && len(l.catching) == 0 {
+			b.index.Remove(l.pattern, l)
+			delete(b.logs, l.pattern)
+		}
+	}
+	if s.ready.CompareAndSwap(false, true) { // Not the worker's, so ours.
+		s.release()
+		s.ready.Store(false)
+		if s.wants() {
+			s.signal(nil)
+		}
+	}
+}
+
+// takeOver moves what s has not yet handled of its log into its queue. s is
+// detached, so its worker starts nothing of the log any more. bus.mu is held.
+func (s *Subscription) takeOver() {
+	w := s.word.Load()
+	from := w >> posShift
+	if w&(running|outside) == running {
+		from++
+	}
+	total := s.log.next - from
+	records := s.log.from(s, max(from, s.log.next-min(total, uint64(s.opts.buffer))))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := total - uint64(len(records))
+	s.counts.Dropped += gone
+	s.missed.Add(gone)
+	s.slow += total
+	s.word.Add(total << posShift)
+	for i := range records {
+		s.queue.push(&records[i])
+	}
+	s.private.Add(int32(len(records)))
+}
+
+// close ends s: it cancels what waits, and retires s unless a call still runs.
+// It returns how many events it cancelled, and whether a call runs. bus.mu is
+// held.
+func (s *Subscription) close() (cancelled int, stillRunning bool) {
+	s.detach()
+	s.mu.Lock()
+	if s.word.Load()&closed != 0 {
+		s.mu.Unlock()
+		return 0, false
+	}
+	w := s.flag(closed)
+	cancelled = s.queue.count + s.page.count
+	s.counts.Cancelled += uint64(cancelled)
+	s.queue, s.page = queue{}, ring{}
+	s.private.Store(0)
+	s.welcome()
+	stillRunning = w&running != 0 || len(s.active) > 0
+	s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	if !stillRunning {
+		s.retire()
+	}
+	return cancelled, stillRunning
+}
+
+// retire takes s out of the books. It is closed, and no call of it runs. bus.mu
+// is held.
+func (s *Subscription) retire() {
+	c := s.client
+	if _, here := c.subs[s]; !here {
+		return
+	}
+	s.client.bus.past.Add(s.ledger())
+	delete(c.subs, s)
+	close(s.quiet)
+	c.checkDrained()
+	if len(c.subs) == 0 {
+		delete(c.bus.gone, c)
+	}
+}
+
+// flag sets flags of the word, which a worker may be moving, and returns the
+// word with them. s.mu is held.
+func (s *Subscription) flag(f uint64) uint64 {
+	return s.word.Or(f) | f
+}
+
+// welcome tells the emitters that wait for room to try again. s.mu is held.
+func (s *Subscription) welcome() {
+	for _, waiter := range s.waiters {
+		close(waiter)
+	}
+	s.waiters = nil
+}
+
+func without(subs []*Subscription, s *Subscription) []*Subscription {
+	i := slices.Index(subs, s)
+	if i < 0 {
+		return subs
+	}
+	return slices.Concat(subs[:i], subs[i+1:]) // Routes hold on to the old slice.
+}
