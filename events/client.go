@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -23,6 +24,10 @@ type ClientOptions struct {
 	// MaxSubscriptions bounds the client's subscriptions. If zero, it is 1,000.
 	MaxSubscriptions int
 
+	// MaxWildcards bounds the wildcards of one pattern, since patterns with many
+	// make the look-up of names dear. If zero, it is 8.
+	MaxWildcards int
+
 	// Actor is the plugin's worker, which other mechanisms share. If nil, the
 	// client has its own.
 	Actor *actor.Actor
@@ -32,14 +37,15 @@ type ClientOptions struct {
 // everything that the plugin emits. Its methods may be called by several
 // goroutines.
 type Client struct {
-	bus      *Bus
-	id       string
-	number   uint64 // of this client, whatever its id
-	guard    plugbus.Guard
-	actor    *actor.Actor
-	ownActor bool
-	source   int // of the actor
-	quota    int
+	bus       *Bus
+	id        string
+	number    uint64 // of this client, whatever its id
+	guard     plugbus.Guard
+	actor     *actor.Actor
+	ownActor  bool
+	source    int // of the actor
+	quota     int // of subscriptions
+	wildcards int // of one pattern
 
 	session context.Context //nolint:containedctx // The parent of the handlers' contexts.
 	end     context.CancelFunc
@@ -71,15 +77,13 @@ func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("events: new client: %w", err)
 	}
-	if o.MaxSubscriptions < 0 {
-		return nil, &OptionError{"MaxSubscriptions", o.MaxSubscriptions, "at least 1, or 0 for 1000"}
+	if o.MaxSubscriptions < 0 || o.MaxWildcards < 0 {
+		return nil, &OptionError{"MaxSubscriptions or MaxWildcards", min(o.MaxSubscriptions, o.MaxWildcards), "at least 1, or 0 for the default"}
 	}
-	c := &Client{bus: b, id: id, guard: o.Guard, actor: o.Actor, quota: o.MaxSubscriptions, subs: map[*Subscription]struct{}{}}
+	c := &Client{bus: b, id: id, guard: o.Guard, actor: o.Actor, subs: map[*Subscription]struct{}{}}
+	c.quota, c.wildcards = cmp.Or(o.MaxSubscriptions, 1000), cmp.Or(o.MaxWildcards, 8)
 	if c.guard == nil {
 		c.guard = openGuard(id)
-	}
-	if c.quota == 0 {
-		c.quota = 1000
 	}
 	if o.Context == nil {
 		o.Context = context.Background()
@@ -354,4 +358,28 @@ func isClosed(done <-chan struct{}) bool {
 	default:
 		return false
 	}
+}
+
+// Drained waits until the client, which drains, has handled everything, and
+// returns nil; or until ctx is done, and returns its error.
+func (c *Client) Drained(ctx context.Context) error {
+	c.BeginDrain()
+	select {
+	case <-c.drained:
+		return nil
+	default:
+	}
+	select {
+	case <-c.drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("events: drain client %q: %w", c.id, ctx.Err())
+	}
+}
+
+// Ended reports whether the client has ended and no handler of it runs.
+func (c *Client) Ended() bool {
+	c.bus.mu.Lock()
+	defer c.bus.mu.Unlock()
+	return c.ended.Load() && len(c.subs) == 0
 }

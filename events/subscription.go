@@ -102,10 +102,6 @@ const (
 	one      = 1 << posShift
 )
 
-// MaxWildcards bounds the wildcards of a subscription's pattern. Patterns with
-// many make the look-up of names dear.
-const MaxWildcards = 8
-
 // Subscribe calls handler for every event whose name matches pattern and that
 // the plugin may have. It refuses a pattern that is wider than the plugin's
 // grant, unless told to [Narrow]. The error is [ErrNilHandler], [ErrClosed], an
@@ -139,10 +135,10 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 	if err != nil {
 		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonInvalidName, Cause: err})
 	}
-	if n := p.Wildcards(); n > MaxWildcards {
+	if n := p.Wildcards(); n > c.wildcards {
 		return nil, c.refuse(plugbus.Refusal{
 			Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonQuotaExceeded,
-			Hint: fmt.Sprintf("the pattern has %d wildcards; at most %d are allowed", n, MaxWildcards),
+			Hint: fmt.Sprintf("the pattern has %d wildcards; at most %d are allowed", n, c.wildcards),
 		})
 	}
 	if permit := c.guard.PermitPattern(plugbus.VerbSubscribe, pattern, o.narrow); !permit.Allowed() {

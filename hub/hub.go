@@ -1,0 +1,253 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	EventBus "github.com/asaskevich/EventBus"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/events"
+	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/clock"
+	"github.com/plugbus/plugbus/security"
+)
+
+// Options configure a [Hub]. The zero value is ready to use, and denies
+// everything.
+type Options struct {
+	// Policy says what each plugin may do. If nil, no plugin can join.
+	Policy *security.Policy
+
+	// Logger gets what the host should know: plugins that come and go, fail or
+	// hang, alerts. If nil, nothing is logged.
+	Logger *slog.Logger
+
+	// Events configures the events. Its Actors, Clock, InAudience, OnFailure
+	// and OnSlow belong to the hub, and must be nil.
+	Events events.Options
+
+	// Audit configures the audit log. If its Logger is nil, it is Logger.
+	Audit audit.Options
+
+	// ExplainToPlugins puts the rule and the remedy of a refusal into the error
+	// that the plugin gets, and hides nothing from plugins. It is for tests and
+	// development.
+	ExplainToPlugins bool
+
+	// NoticeBoard gets a [Notice] for each event of the hub, under the event's
+	// name. Its handlers have the form func(hub.Notice), and are called one at a
+	// time by a goroutine of their own.
+	NoticeBoard EventBus.BusPublisher
+
+	// OnAlert is called with each alert, by that goroutine too.
+	OnAlert func(security.Alert)
+
+	// FailureBudget is how many failures a minute a plugin may have before it is
+	// quarantined. A failure is a panic, a time-out of a handler, or 200 refused
+	// acts. If zero, it is 5; if negative, no plugin is quarantined.
+	FailureBudget int
+
+	// WaitLimit bounds every wait for a plugin, beside the caller's context:
+	// for Start, Stop, and what a plugin that leaves still has to handle. If
+	// zero, it is 30 seconds.
+	WaitLimit time.Duration
+
+	// MaxPlugins bounds the plugins that have joined. If zero, it is 10,000.
+	MaxPlugins int
+}
+
+// hubID is the id under which the hub itself emits and is audited. No plugin
+// can have it.
+const hubID = "hub"
+
+// A Hub joins plugins. Only the host holds it. Its methods may be called by
+// several goroutines.
+type Hub struct {
+	opts      Options
+	logger    *slog.Logger
+	clock     *clock.Clock
+	log       *audit.Log
+	authority *security.Authority
+	bus       *events.Bus
+	actors    *actor.Group
+	desk      *desk
+	host      *member
+	self      *events.Client // emits the hub's own events
+	unclosed  *atomic.Bool   // shared with the clean-up of a hub that was forgotten
+
+	provides atomic.Pointer[map[string][]string] // capabilities by plugin; copied on each change
+
+	mu       sync.Mutex // guards below
+	members  map[string]*member
+	order    []*member            // as they became ready
+	gone     map[*member]struct{} // that left, with something that still runs
+	closing  bool
+	closed   chan struct{} // when Close has ended
+	report   Report
+	closeErr error
+}
+
+// New returns a hub without plugins. The host ends it by [Hub.Close].
+func New(o Options) (*Hub, error) {
+	var errs []error
+	if e := &o.Events; e.Actors != nil || e.Clock != nil || e.InAudience != nil || e.OnFailure != nil || e.OnSlow != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Events.Actors, Clock, InAudience, OnFailure and OnSlow belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	}
+	if o.WaitLimit < 0 {
+		errs = append(errs, fmt.Errorf("hub: Options.WaitLimit is %v; expected more than 0, or 0 for 30s: %w", o.WaitLimit, plugbus.ErrInvalid))
+	}
+	if o.MaxPlugins < 0 {
+		errs = append(errs, fmt.Errorf("hub: Options.MaxPlugins is %d; expected at least 1, or 0 for 10000: %w", o.MaxPlugins, plugbus.ErrInvalid))
+	}
+	o.WaitLimit = cmp.Or(o.WaitLimit, 30*time.Second)
+	o.MaxPlugins = cmp.Or(o.MaxPlugins, 10_000)
+	o.FailureBudget = cmp.Or(o.FailureBudget, 5)
+	logger := o.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Audit.Logger == nil {
+		o.Audit.Logger = logger
+	}
+	h := &Hub{
+		opts: o, logger: logger, clock: clock.New(), actors: actor.NewGroup(), desk: newDesk(logger), unclosed: new(atomic.Bool),
+		members: map[string]*member{}, gone: map[*member]struct{}{}, closed: make(chan struct{}),
+	}
+	h.provides.Store(&map[string][]string{})
+	errs = append(errs, h.open())
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	switch p := o.Policy; {
+	case p == nil || !p.Permissive() && len(p.Plugins()) == 0:
+		logger.Warn("the policy names no plugin, so none can join; add them under \"plugins\", or use security.AllowAll() to try things out")
+	case p.Permissive():
+		logger.Warn("security.AllowAll() is in force: every plugin may do everything; use a policy in earnest")
+	}
+	h.unclosed.Store(true)
+	runtime.AddCleanup(h, func(forgotten *atomic.Bool) {
+		if forgotten.Load() {
+			logger.Warn("a hub was dropped without Close; its plugins were never told to stop: call Hub.Close")
+		}
+	}, h.unclosed)
+	return h, nil
+}
+
+// open makes the parts.
+func (h *Hub) open() (err error) {
+	var errs []error
+	h.log, err = audit.New(h.opts.Audit)
+	errs = append(errs, err)
+	h.authority, err = security.New(security.Options{
+		Policy: h.opts.Policy, Audit: h.log, Alert: h.alert, ExplainToPlugins: h.opts.ExplainToPlugins,
+		Provides: func(id string) []string { return (*h.provides.Load())[id] },
+	})
+	errs = append(errs, err)
+	eo := h.opts.Events
+	eo.Actors, eo.Clock = h.actors, h.clock
+	eo.InAudience, eo.OnFailure, eo.OnSlow = h.inAudience, h.failed, h.slow
+	h.bus, err = events.New(eo)
+	errs = append(errs, err)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if h.self, err = h.bus.Client(hubID, events.ClientOptions{Guard: hubGuard{h.authority}}); err != nil {
+		return err
+	}
+	h.host = &member{hub: h, manifest: Manifest{ID: security.HostID}, state: Ready, since: h.clock.Now()}
+	return h.host.join(h.authority.JoinHost())
+}
+
+// Host returns the host's own session: its id is "host", it may do everything
+// but emit the hub's own events, and it is audited like the others.
+func (h *Hub) Host() *Session { return h.host.session }
+
+// Audit returns the audit log.
+func (h *Hub) Audit() *audit.Log { return h.log }
+
+// Security returns the authority, which holds the policy in force.
+func (h *Hub) Security() *security.Authority { return h.authority }
+
+// Explain says whether a plugin may do verb to object now, by which rule, and
+// what is the smallest change that would allow it.
+func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Explanation {
+	e := h.authority.Explain(id, verb, object)
+	if m := h.member(id); m != nil && m.session.guard.quarantined.Load() {
+		e.Allowed, e.Reason = false, plugbus.ReasonQuarantined
+		e.Layers = append([]security.Layer{{Name: "quarantine", Reason: plugbus.ReasonQuarantined, Detail: "the plugin failed too often"}}, e.Layers...)
+		e.Remedy = fmt.Sprintf("let the plugin go on: Hub.Restore(%q)", id)
+	}
+	return e
+}
+
+// Idle waits until no event waits and no handler runs, and returns nil; or until
+// ctx is done, and returns its error.
+func (h *Hub) Idle(ctx context.Context) error { return h.bus.Idle(ctx) }
+
+// Ledger returns the figures of all deliveries, which balance.
+func (h *Hub) Ledger() plugbus.Ledger { return h.bus.Ledger() }
+
+func (h *Hub) member(id string) *member {
+	if id == security.HostID {
+		return h.host
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.members[id]
+}
+
+// inAudience decides about the conditions of an audience that the events do not
+// know.
+func (h *Hub) inAudience(_ string, a events.Audience, id string) bool {
+	if id == hubID {
+		return false
+	}
+	provided := (*h.provides.Load())[id]
+	for _, capability := range a.Capabilities {
+		if !slices.Contains(provided, capability) {
+			return false
+		}
+	}
+	if a.LeastTrust == plugbus.Untrusted || id == security.HostID {
+		return true
+	}
+	grant, ok := h.authority.Policy().Grant(id)
+	return ok && grant.Trust >= a.LeastTrust
+}
+
+// announce tells the plugins and the host what happened.
+func (h *Hub) announce(n Notice) {
+	n.Time = h.clock.Now()
+	if _, err := h.self.Emit(context.Background(), n.Event, n); err != nil && !errors.Is(err, plugbus.ErrClosed) {
+		h.logger.Error("the hub could not emit its own event", "event", n.Event, "error", err)
+	}
+	h.desk.post(h.opts.NoticeBoard, n)
+}
+
+// record adds an entry about the hub's or the host's own acts to the audit log.
+func (h *Hub) record(e audit.Entry) {
+	if _, err := h.log.Record(e); err != nil && !errors.Is(err, plugbus.ErrClosed) {
+		h.logger.Error("the audit log did not take an entry", "event", e.Event, "error", err)
+	}
+}
+
+// alert is called by the authority, in the middle of an act.
+func (h *Hub) alert(a security.Alert) {
+	h.desk.put(func() {
+		h.logger.Warn("security alert", "alert", a.String(), "record", a.Record)
+		h.announce(Notice{Event: EventAlert, Plugin: a.Plugin, Reason: a.String()})
+		if h.opts.OnAlert != nil {
+			h.opts.OnAlert(a)
+		}
+	})
+}

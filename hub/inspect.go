@@ -1,0 +1,165 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/events"
+)
+
+// A Snapshot is the state of a hub at one moment.
+type Snapshot struct {
+	Plugins []PluginInfo // in the order of their ids; the host's own session is one of them
+	Ledger  plugbus.Ledger
+	History events.HistoryStats
+	Audit   audit.Stats
+	Desk    DeskStats
+	Policy  uint64 // the version of the policy in force
+}
+
+// A PluginInfo says how a plugin fares.
+type PluginInfo struct {
+	Manifest
+	State     State
+	Since     time.Time // of the state
+	Trust     plugbus.Trust
+	Failures  uint64 // since it joined
+	LastError string
+	Slow      uint64 // times that a handler was found to run long
+	Emitted   uint64
+	Refused   uint64
+
+	Subscriptions []events.SubscriptionStats
+	Goroutines    []string // the functions of Session.Go that run
+}
+
+// Inspect returns the state of the hub. The queues and the ledger are those of
+// one instant.
+func (h *Hub) Inspect() Snapshot {
+	clients, ledger := h.bus.Stats()
+	snapshot := Snapshot{Ledger: ledger, History: h.bus.History(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
+	policy := h.authority.Policy()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.everyMember() {
+		info := PluginInfo{
+			Manifest: m.manifest.clone(), State: m.state, Since: m.since,
+			Failures: m.failed, LastError: m.lastError, Slow: m.slow, Goroutines: m.session.names(),
+		}
+		if grant, ok := policy.Grant(m.manifest.ID); ok {
+			info.Trust = grant.Trust
+		}
+		if m == h.host {
+			info.Trust = plugbus.Verified
+		}
+		for _, c := range clients {
+			if c.ID == m.manifest.ID {
+				info.Emitted, info.Refused, info.Subscriptions = c.Emitted, c.Refused, c.Subscriptions
+			}
+		}
+		snapshot.Plugins = append(snapshot.Plugins, info)
+	}
+	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return snapshot
+}
+
+// everyMember returns the members, the host's and those that left included of
+// which something runs. hub.mu is held.
+func (h *Hub) everyMember() []*member {
+	h.forget()
+	all := []*member{h.host}
+	for _, m := range h.members {
+		all = append(all, m)
+	}
+	for m := range h.gone {
+		if m != h.host {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// A Leak is something of a plugin that has not ended although it should have. Go
+// cannot end it.
+type Leak struct {
+	Plugin string
+	Kind   string // "handler", "goroutine" or "call"
+	Name   string // the pattern, the name given to Session.Go, or what was called
+	Site   string // where a handler was subscribed, as file:line
+}
+
+// Leaks returns the handlers that were abandoned and still run, the calls of
+// Start, Stop and Health that did not return in time, and the goroutines of
+// sessions that have ended. It is empty when all is well.
+func (h *Hub) Leaks() []Leak {
+	var leaks []Leak
+	for _, l := range h.bus.Leaks() {
+		leaks = append(leaks, Leak{l.Plugin, "handler", l.Pattern, l.Site})
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.everyMember() {
+		for _, call := range m.stuck {
+			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "call", Name: call})
+		}
+		if m.state != Stopped && m.state != Failed {
+			continue
+		}
+		for _, name := range m.session.names() {
+			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "goroutine", Name: name})
+		}
+	}
+	slices.SortFunc(leaks, func(a, b Leak) int {
+		return cmp.Or(cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	return leaks
+}
+
+// A PluginHealth says whether a plugin is well.
+type PluginHealth struct {
+	Plugin string
+	State  State
+	Err    error // what is wrong; nil if nothing is known to be
+}
+
+// Well reports whether the plugin is ready and has nothing to complain about.
+func (p PluginHealth) Well() bool { return p.State == Ready && p.Err == nil }
+
+// Health asks every plugin that is a [HealthChecker], and returns what it knows
+// of all, in the order of their ids. A plugin that does not answer before ctx is
+// done, or the hub's wait limit is over, is not well: the error then matches
+// [ErrBusy] if it was busy with something else.
+func (h *Hub) Health(ctx context.Context) []PluginHealth {
+	h.mu.Lock()
+	members := slices.SortedFunc(maps.Values(h.members), func(a, b *member) int { return cmp.Compare(a.manifest.ID, b.manifest.ID) })
+	result := make([]PluginHealth, len(members))
+	for i, m := range members {
+		result[i] = PluginHealth{Plugin: m.manifest.ID, State: m.state}
+		if m.state == Quarantined {
+			result[i].Err = errors.New(m.lastError)
+		}
+	}
+	h.mu.Unlock()
+	var wait sync.WaitGroup
+	for i, m := range members {
+		if checker, ok := m.plugin.(HealthChecker); ok && result[i].State == Ready {
+			wait.Go(func() { result[i].Err = m.call(ctx, "Health", checker.Health) })
+		}
+	}
+	wait.Wait()
+	return result
+}
+
+// Plugins returns the ids of the plugins that have joined, sorted.
+func (h *Hub) Plugins() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.members))
+}

@@ -1,0 +1,89 @@
+package hub
+
+import (
+	"context"
+	"slices"
+
+	"github.com/plugbus/plugbus/events"
+)
+
+// A Plugin is what joins a hub. A plugin may also be a [Stopper], an
+// [EventReceiver] and a [HealthChecker]; the hub finds out once, when the plugin
+// is registered.
+type Plugin interface {
+	// Manifest says what the plugin is. It is called once.
+	Manifest() Manifest
+
+	// Start begins the plugin's work: it subscribes, and keeps the session for
+	// what it does later. ctx bounds Start only. No handler of the plugin runs
+	// before Start has returned. If it returns an error, the plugin does not
+	// join.
+	Start(ctx context.Context, hub *Session) error
+}
+
+// A Stopper is told before it leaves. What was queued for it has been handled
+// then, and its session still works; both end when ctx is done.
+type Stopper interface {
+	Stop(ctx context.Context) error
+}
+
+// An EventReceiver gets the broadcasts that are meant for it and that it may
+// subscribe to, without a subscription.
+type EventReceiver interface {
+	ReceiveEvent(ctx context.Context, e events.Event) error
+}
+
+// A HealthChecker says whether it is well when [Hub.Health] asks. It runs like a
+// handler, so a plugin that hangs cannot answer.
+type HealthChecker interface {
+	Health(ctx context.Context) error
+}
+
+// A Manifest says what a plugin is.
+type Manifest struct {
+	// ID is the name by which the policy and the others know the plugin: one
+	// token of ASCII letters, digits, "_", "-" and "~".
+	ID string
+
+	// Version is for people, and part of the announcements. At most 64 bytes.
+	Version string
+
+	// Provides lists the capabilities that the plugin has for others, each of
+	// which the policy must let it provide.
+	Provides []Capability
+
+	// Requires lists the capabilities that must be there before the plugin
+	// starts, each of which the policy must let it discover.
+	Requires []string
+}
+
+// A Capability is a named thing that a plugin provides.
+type Capability struct {
+	Name        string // in the grammar of event names
+	Description string // for people
+}
+
+func (m Manifest) clone() Manifest {
+	m.Provides = slices.Clone(m.Provides)
+	m.Requires = slices.Clone(m.Requires)
+	return m
+}
+
+// Func makes a plugin of a function, for those that need no type.
+func Func(manifest Manifest, start func(ctx context.Context, hub *Session) error) Plugin {
+	return &funcPlugin{manifest.clone(), start}
+}
+
+type funcPlugin struct {
+	manifest Manifest
+	start    func(ctx context.Context, hub *Session) error
+}
+
+func (p *funcPlugin) Manifest() Manifest { return p.manifest }
+
+func (p *funcPlugin) Start(ctx context.Context, hub *Session) error {
+	if p.start == nil {
+		return nil
+	}
+	return p.start(ctx, hub)
+}

@@ -1,0 +1,291 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/internal/topic"
+	"github.com/plugbus/plugbus/security"
+)
+
+// Register takes plugins in, all or none. It starts them in the order of what
+// they require of each other, and otherwise in the order given. When it returns
+// nil, all have started and have been announced. Otherwise those that had started
+// have been stopped again, and the error is a [*RegisterError] that matches, for
+// an id in use, [ErrDuplicate]; for one that the policy does not know, or that
+// may not provide or require what it says, [plugbus.ErrDenied]; for a missing
+// requirement, a [*RequirementError]; or what Start returned. On a closed hub it
+// is [ErrClosed].
+func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
+	members := make([]*member, len(plugins))
+	for i, p := range plugins {
+		m, err := h.newMember(ctx, p)
+		if err != nil {
+			return err
+		}
+		members[i] = m
+	}
+	ordered, err := h.reserve(members)
+	if err != nil {
+		return err
+	}
+	for i, m := range ordered {
+		if err := h.start(ctx, m); err != nil {
+			for _, started := range slices.Backward(ordered[:i]) {
+				_ = h.leave(ctx, started, Stopped) // The error of Start is what matters.
+			}
+			for _, m := range ordered[i:] {
+				_ = h.leave(ctx, m, Failed)
+			}
+			return err
+		}
+	}
+	for _, m := range ordered {
+		h.record(audit.Entry{
+			Event: "plugin.registered", Actor: security.HostID, Target: m.manifest.ID, Admin: true,
+			Details: []audit.Detail{{Key: "version", Value: m.manifest.Version}},
+		})
+		h.announce(Notice{Event: EventRegistered, Plugin: m.manifest.ID, Version: m.manifest.Version})
+	}
+	return nil
+}
+
+// newMember asks a plugin for its manifest, and checks it.
+func (h *Hub) newMember(ctx context.Context, p Plugin) (*member, error) {
+	if p == nil {
+		return nil, &RegisterError{Stage: "manifest", Err: fmt.Errorf("the plugin is nil: %w", plugbus.ErrInvalid)}
+	}
+	m := &member{hub: h, plugin: p}
+	if err := h.manifest(ctx, m); err != nil {
+		return nil, &RegisterError{Stage: "manifest", Err: err}
+	}
+	id := m.manifest.ID
+	var errs []error
+	if err := topic.CheckID(id); err != nil {
+		return nil, &RegisterError{Plugin: plugbus.CutText(id), Stage: "manifest", Err: err}
+	}
+	if len(m.manifest.Version) > 64 {
+		errs = append(errs, fmt.Errorf("the version has %d bytes; expected at most 64: %w", len(m.manifest.Version), plugbus.ErrInvalid))
+	}
+	for _, c := range m.manifest.Provides {
+		errs = append(errs, topic.CheckName(c.Name))
+	}
+	for _, name := range m.manifest.Requires {
+		errs = append(errs, topic.CheckName(name))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, &RegisterError{Plugin: id, Stage: "manifest", Err: err}
+	}
+	return m, nil
+}
+
+// manifest calls Manifest once, on a goroutine of its own, since the plugin has
+// no worker yet.
+func (h *Hub) manifest(ctx context.Context, m *member) error {
+	limited, cancel := context.WithTimeout(ctx, h.opts.WaitLimit)
+	defer cancel()
+	type result struct {
+		manifest Manifest
+		err      error
+	}
+	got := make(chan result, 1)
+	h.actors.Go(func() { // Ends with Manifest.
+		orderly := false
+		defer func() {
+			if !orderly {
+				got <- result{err: failure("Manifest", recover())}
+			}
+		}()
+		manifest := m.plugin.Manifest().clone()
+		orderly = true
+		got <- result{manifest: manifest}
+	})
+	select {
+	case r := <-got:
+		m.manifest = r.manifest
+		return r.err
+	case <-limited.Done():
+		return fmt.Errorf("Manifest has not returned: %w", limited.Err()) //nolint:revive,staticcheck // It begins with the name of a method.
+	}
+}
+
+// reserve checks the plugins against the policy, the hub and each other, and
+// enters them as starting. It returns them in the order in which to start them.
+func (h *Hub) reserve(members []*member) (ordered []*member, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return nil, fmt.Errorf("register: %w", ErrClosed)
+	}
+	if len(h.members)+len(members) > h.opts.MaxPlugins {
+		return nil, fmt.Errorf("hub: register %d plugins: the hub has %d, and may have %d (Options.MaxPlugins): %w",
+			len(members), len(h.members), h.opts.MaxPlugins, plugbus.ErrInvalid)
+	}
+	var errs []error
+	ids := map[string]bool{}
+	for _, m := range members {
+		id := m.manifest.ID
+		if old := h.members[id]; old != nil {
+			errs = append(errs, &RegisterError{id, "manifest", fmt.Errorf("%w by a plugin that is %v; Unregister that one first, or choose another id", ErrDuplicate, old.state)})
+		} else if ids[id] {
+			errs = append(errs, &RegisterError{id, "manifest", fmt.Errorf("%w by another plugin of the same call", ErrDuplicate)})
+		}
+		ids[id] = true
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if ordered, err = h.sort(members); err != nil {
+		return nil, err
+	}
+	for i, m := range ordered {
+		if err := h.enter(m); err != nil {
+			for _, entered := range ordered[:i] {
+				h.remove(entered)
+			}
+			return nil, err
+		}
+	}
+	return ordered, nil
+}
+
+// enter gives a member its session. hub.mu is held.
+func (h *Hub) enter(m *member) error {
+	id := m.manifest.ID
+	subject, err := h.authority.Join(id)
+	if err != nil {
+		return &RegisterError{id, "policy", err}
+	}
+	if err := m.join(subject); err != nil {
+		return &RegisterError{id, "policy", err}
+	}
+	m.become(Starting)
+	h.members[id] = m
+	for _, c := range m.manifest.Provides {
+		if p := subject.Permit(plugbus.VerbProvide, c.Name); !p.Allowed() {
+			h.remove(m)
+			return &RegisterError{id, "policy", subject.Refuse(plugbus.Refusal{Verb: plugbus.VerbProvide, Object: c.Name, Reason: p.Reason})}
+		}
+	}
+	for _, name := range m.manifest.Requires {
+		if p := subject.Permit(plugbus.VerbDiscover, name); !p.Allowed() {
+			h.remove(m)
+			return &RegisterError{id, "policy", subject.Refuse(plugbus.Refusal{Verb: plugbus.VerbDiscover, Object: name, Reason: p.Reason})}
+		}
+	}
+	return nil
+}
+
+// sort returns the members so that each comes after those that provide what it
+// requires. hub.mu is held.
+func (h *Hub) sort(members []*member) ([]*member, error) {
+	present := map[string]bool{}
+	for _, m := range h.order {
+		for _, c := range m.manifest.Provides {
+			present[c.Name] = true
+		}
+	}
+	providers := map[string][]*member{}
+	for _, m := range members {
+		for _, c := range m.manifest.Provides {
+			providers[c.Name] = append(providers[c.Name], m)
+		}
+	}
+	var ordered []*member
+	done := map[*member]bool{}
+	var path []*member
+	var visit func(m *member) error
+	visit = func(m *member) error {
+		if done[m] {
+			return nil
+		}
+		if i := slices.Index(path, m); i >= 0 {
+			var ids []string
+			for _, other := range path[i:] {
+				ids = append(ids, other.manifest.ID)
+			}
+			return &RegisterError{m.manifest.ID, "requires", &RequirementError{Circle: ids}}
+		}
+		path = append(path, m)
+		defer func() { path = path[:len(path)-1] }()
+		var missing []string
+		for _, name := range m.manifest.Requires {
+			if len(providers[name]) == 0 && !present[name] {
+				missing = append(missing, name)
+			}
+			if present[name] {
+				continue
+			}
+			for _, provider := range providers[name] {
+				if err := visit(provider); provider != m && err != nil {
+					return err
+				}
+			}
+		}
+		if len(missing) > 0 {
+			return &RegisterError{m.manifest.ID, "requires", &RequirementError{Missing: missing}}
+		}
+		done[m] = true
+		ordered = append(ordered, m)
+		return nil
+	}
+	for _, m := range members {
+		if err := visit(m); err != nil {
+			return nil, err
+		}
+	}
+	return ordered, nil
+}
+
+// start starts a plugin that has been entered.
+func (h *Hub) start(ctx context.Context, m *member) error {
+	if r, ok := m.plugin.(EventReceiver); ok {
+		if _, err := m.session.client.Receive(r.ReceiveEvent); err != nil {
+			return &RegisterError{m.manifest.ID, "start", err}
+		}
+	}
+	err := m.call(ctx, "Start", func(ctx context.Context) error { return m.plugin.Start(ctx, m.session) })
+	if err != nil {
+		h.record(audit.Entry{
+			Event: "plugin.failed", Actor: m.manifest.ID, Admin: true,
+			Details: []audit.Detail{{Key: "stage", Value: "start"}, {Key: "error", Value: err.Error()}},
+		})
+		return &RegisterError{m.manifest.ID, "start", err}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m.state != Starting { // The hub was closed meanwhile.
+		return &RegisterError{m.manifest.ID, "start", ErrClosed}
+	}
+	m.become(Ready)
+	h.order = append(h.order, m)
+	h.provide(m.manifest.ID, m.manifest.Provides)
+	return nil
+}
+
+// provide notes the capabilities of a plugin, or with none forgets it. hub.mu is
+// held.
+func (h *Hub) provide(id string, provided []Capability) {
+	all := maps.Clone(*h.provides.Load())
+	delete(all, id)
+	for _, c := range provided {
+		all[id] = append(all[id], c.Name)
+	}
+	h.provides.Store(&all)
+}
+
+// remove takes a member that never started out again. hub.mu is held.
+func (h *Hub) remove(m *member) {
+	delete(h.members, m.manifest.ID)
+	m.session.close()
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = m.session.client.Close(done) // Nothing waits for it.
+	m.session.guard.Leave()
+	m.actor.Retire()
+}
