@@ -38,8 +38,9 @@ func TestDeniedErrorText(t *testing.T) {
 	require.EqualError(t, &denied, `plugin "indexer" may not emit "index.private.keys": `+
 		`rate_limit_exceeded: boom; try again in 1.235s; emit less often; rule rates.events of "indexer" (audit record 17)`)
 
+	// What a plugin named stays on one line, so it forges no line of a log (A10).
 	hostile := &plugbus.DeniedError{Plugin: "p", Verb: plugbus.VerbSend, Object: "a\nplugin \"host\" may send"}
-	require.NotContains(t, hostile.Error(), "\n", "what a plugin named stays on one line (A10)")
+	require.NotContains(t, hostile.Error(), "\n")
 }
 
 // TestDeniedErrorMatching shows that a refusal is found through wrapping, and

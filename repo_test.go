@@ -218,19 +218,18 @@ func TestNoMachinePaths(t *testing.T) {
 func TestGoroutinesAreWatched(t *testing.T) {
 	t.Parallel()
 	packages := repository(t).packages()
-	starts := make(map[string]string)
-	for changed := true; changed; {
-		changed = false
-		for dir, files := range packages {
-			for _, file := range files {
-				why := file.startsGoroutine()
-				for _, target := range file.ownImports() {
-					if starts[target] != "" {
-						why = file.path + " uses " + target
-					}
-				}
-				if starts[dir] == "" && !file.test && why != "" {
-					starts[dir], changed = why, true
+	starts := make(map[string]string) // why a package may leave a goroutine behind
+	for _, file := range repository(t).files {
+		if where := file.startsGoroutine(); where != "" && !file.test {
+			starts[path.Dir(file.path)] = where
+		}
+	}
+	for known := -1; known < len(starts); {
+		known = len(starts)
+		for _, file := range repository(t).files {
+			for _, target := range file.ownImports() {
+				if dir := path.Dir(file.path); !file.test && starts[target] != "" && starts[dir] == "" {
+					starts[dir] = file.path + " uses " + target
 				}
 			}
 		}

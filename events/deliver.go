@@ -245,7 +245,7 @@ func (s *Subscription) easy(r *Event) bool {
 // prepare makes the events that are like r easy, if they can be.
 func (s *Subscription) prepare(r *Event) bool {
 	o := &s.opts
-	if s.cut || o.once || o.filter != nil || o.timeout > 0 || r.meta.expires != 0 || s.missed.Load() != 0 || !s.permitted(r) {
+	if s.cut.Load() || o.once || o.filter != nil || o.timeout > 0 || r.meta.expires != 0 || s.missed.Load() != 0 || !s.permitted(r) {
 		return false
 	}
 	s.seen = r.meta
@@ -338,12 +338,11 @@ func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error
 	if s.missed.Load() > 0 {
 		e.info = e.info.missing(s.missed.Swap(0))
 	}
+	if s.cut.Load() && s.cut.Swap(false) {
+		e.info |= infoTruncated
+	}
 	var ctx context.Context
 	if concurrent == nil {
-		if s.cut {
-			s.cut = false
-			e.info |= infoTruncated
-		}
 		c.actor.Serve(e.meta.chain)
 		ctx = c.contextFor(e.meta.chain)
 	} else {

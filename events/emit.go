@@ -339,6 +339,11 @@ func (r *route) crowded(size int) *Subscription {
 func (s *Subscription) full(size int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.isFull(size)
+}
+
+// isFull is full with s.mu held. bus.mu is held too.
+func (s *Subscription) isFull(size int) bool {
 	if s.following && s.log.next-s.word.Load()>>posShift >= uint64(s.opts.buffer) {
 		return true
 	}
@@ -377,18 +382,18 @@ func (c *Client) emitWithRoom(ctx context.Context, r *route, e *Event) (Receipt,
 
 // waitForRoom returns a channel that is closed when s may have room.
 func (s *Subscription) waitForRoom(size int) <-chan struct{} {
-	ch := make(chan struct{})
+	room := make(chan struct{})
 	b := s.client.bus
 	b.mu.Lock()
-	crowd := s.attached && s.full(size)
-	b.mu.Unlock()
+	defer b.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !crowd || s.word.Load()&closed != 0 {
-		close(ch)
-		return ch
-	}
+	// First the flag, then the look: a call that ends after the look sees it.
 	s.flag(crowded)
-	s.waiters = append(s.waiters, ch)
-	return ch
+	if !s.attached || !s.isFull(size) {
+		close(room)
+		return room
+	}
+	s.waiters = append(s.waiters, room)
+	return room
 }

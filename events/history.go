@@ -25,11 +25,23 @@ type history struct {
 	sources map[string]*sourceHistory
 	heap    sourceHeap // by weight, the heaviest first
 
-	// lost has, for each name, the highest Seq that was evicted, so that a
-	// reader learns of losses that concern it and of no others. Beyond
-	// maxLostNames it is lostOther that counts for all names.
-	lost      map[string]uint64
-	lostOther uint64
+	// lost has, for each name, what was evicted last, so that a reader learns of
+	// losses that concern it and of no others. Beyond maxLostNames it is
+	// lostOther that counts for all names.
+	lost      map[string]*lostName
+	lostOther lostName
+
+	// The last source and name, which save the look-ups of most events.
+	lastSource *sourceHistory
+	lastLost   *lostName
+}
+
+// A lostName has the highest Seq and the latest time that were evicted of a
+// name.
+type lostName struct {
+	name  string
+	seq   uint64
+	nanos int64
 }
 
 const maxLostNames = 4096
@@ -66,14 +78,14 @@ func (h *sourceHeap) Pop() any {
 func newHistory(o Options) history {
 	return history{
 		maxCount: o.HistoryEvents, maxBytes: o.HistoryBytes, maxAge: o.HistoryAge,
-		sources: map[string]*sourceHistory{}, lost: map[string]uint64{},
+		sources: map[string]*sourceHistory{}, lost: map[string]*lostName{},
 	}
 }
 
 // weigh returns what an event takes of the bounds: its bytes, and its part of
 // the count.
 func (h *history) weigh(e *Event) int64 {
-	return int64(e.Size()) + h.maxBytes/int64(h.maxCount)
+	return int64(e.Size()) + max(1, h.maxBytes/int64(h.maxCount))
 }
 
 func (h *history) add(e *Event) {
@@ -81,13 +93,7 @@ func (h *history) add(e *Event) {
 		h.lose(e)
 		return
 	}
-	source := e.origin.source
-	s := h.sources[source]
-	if s == nil {
-		s = &sourceHistory{source: source}
-		h.sources[source] = s
-		heap.Push(&h.heap, s)
-	}
+	s := h.from(e.origin.source)
 	s.push(e)
 	h.count++
 	h.bytes += int64(e.Size())
@@ -103,6 +109,21 @@ func (h *history) add(e *Event) {
 	}
 }
 
+// from returns what there is of a source.
+func (h *history) from(source string) *sourceHistory {
+	if s := h.lastSource; s != nil && s.source == source {
+		return s
+	}
+	s := h.sources[source]
+	if s == nil {
+		s = &sourceHistory{source: source}
+		h.sources[source] = s
+		heap.Push(&h.heap, s)
+	}
+	h.lastSource = s
+	return s
+}
+
 // evict lets go of the oldest event of a source.
 func (h *history) evict(s *sourceHistory) {
 	rec := s.pop()
@@ -114,18 +135,25 @@ func (h *history) evict(s *sourceHistory) {
 	if s.count == 0 {
 		heap.Remove(&h.heap, s.index)
 		delete(h.sources, s.source)
+		h.lastSource = nil
 		return
 	}
 	heap.Fix(&h.heap, s.index)
 }
 
 func (h *history) lose(e *Event) {
-	name := e.origin.name
-	if _, known := h.lost[name]; known || len(h.lost) < maxLostNames {
-		h.lost[name] = max(h.lost[name], e.seq)
-		return
+	lost := h.lastLost
+	if name := e.origin.name; lost == nil || lost.name != name {
+		if lost = h.lost[name]; lost == nil {
+			lost = &h.lostOther
+			if len(h.lost) < maxLostNames {
+				lost = &lostName{name: name}
+				h.lost[name] = lost
+			}
+		}
+		h.lastLost = lost
 	}
-	h.lostOther = max(h.lostOther, e.seq)
+	lost.seq, lost.nanos = max(lost.seq, e.seq), max(lost.nanos, e.nanos)
 }
 
 // age lets go of what is older than the maximum age.
@@ -138,16 +166,18 @@ func (h *history) age(now int64) {
 	}
 }
 
-// lostAfter returns the highest Seq above after that is gone and whose name
-// reads admits, or 0.
-func (h *history) lostAfter(after uint64, reads func(name string) bool) uint64 {
-	gone := uint64(0)
-	if h.lostOther > after {
-		gone = h.lostOther
+// lostAfter returns the highest Seq that is gone of those after a Seq and not
+// before a time, and that concerns admits; or 0.
+func (h *history) lostAfter(after uint64, since time.Time, concerns func(name string, seq uint64) bool) (gone uint64) {
+	matters := func(lost *lostName) bool {
+		return lost.seq > max(after, gone) && !time.Unix(0, lost.nanos).Before(since)
 	}
-	for name, seq := range h.lost {
-		if seq > max(after, gone) && reads(name) {
-			gone = seq
+	if matters(&h.lostOther) {
+		gone = h.lostOther.seq
+	}
+	for name, lost := range h.lost {
+		if matters(lost) && concerns(name, lost.seq) {
+			gone = lost.seq
 		}
 	}
 	return gone
@@ -155,10 +185,9 @@ func (h *history) lostAfter(after uint64, reads func(name string) bool) uint64 {
 
 // before returns the Seq before the first event that is not older than t.
 func (h *history) before(t time.Time) uint64 {
-	nanos := t.UnixNano()
 	first := uint64(math.MaxUint64)
 	for _, s := range h.sources {
-		i := sort.Search(s.count, func(i int) bool { return s.at(i).nanos >= nanos })
+		i := sort.Search(s.count, func(i int) bool { return !s.at(i).Time().Before(t) })
 		if i < s.count {
 			first = min(first, s.at(i).seq)
 		}

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -66,8 +67,9 @@ type reader struct {
 	after     uint64 // what it has read, as a Seq
 	gathering bool   // it reads up to live first, to know which events are asked for
 	gathered  []Event
-	latest    map[string]int // the places of names in gathered
-	lost      uint64         // the highest Seq that was asked for and is gone
+	latest    map[string]int  // the places of names in gathered
+	told      uint64          // the highest Seq of which the reader was told that it is gone
+	cut       *TruncatedError // what to tell it next
 }
 
 // pageSize bounds the events of one page.
@@ -82,18 +84,28 @@ func (r *reader) begin(now time.Time) {
 	case fromNow:
 		r.after = r.live
 	case fromAfter:
-		r.after = r.from.n
+		r.after = min(r.from.n, r.live)
 	case fromTime:
 		r.after = min(h.before(r.from.t), r.live)
+		r.miss(0, r.from.t)
 	case fromLast, fromLatest:
 		r.gathering = true
 		r.latest = map[string]int{}
 	case fromAll:
 	}
-	if r.from.kind == fromAll || r.from.kind == fromAfter {
-		r.lost = h.lostAfter(r.after, func(name string) bool {
-			return r.pattern.Match(name) && r.client.guard.Permit(plugbus.VerbSubscribe, name).Allowed()
-		})
+}
+
+// miss looks for events after a Seq, and not before a time, that were asked for
+// and are gone. bus.mu is held.
+func (r *reader) miss(after uint64, since time.Time) {
+	lost := r.client.bus.history.lostAfter(after, since, func(name string, seq uint64) bool {
+		if i, known := r.latest[name]; known && r.gathered[i].seq > seq {
+			return false
+		}
+		return r.pattern.Match(name) && r.client.guard.Permit(plugbus.VerbSubscribe, name).Allowed()
+	})
+	if lost > 0 {
+		r.told, r.cut = lost, &TruncatedError{After: after, Lost: lost}
 	}
 }
 
@@ -104,9 +116,10 @@ func (r *reader) next(now time.Time) (page []Event, done bool) {
 		r.begin(now)
 	}
 	b := r.client.bus
-	to := uint64(nothing)
-	if r.gathering {
-		to = r.live
+	to := r.live
+	if !r.gathering {
+		to = nothing
+		r.miss(max(r.after, r.told), time.Time{})
 	}
 	page, r.after, done = b.history.page(r.after, to, pageSize, r.pattern, r.client, now.UnixNano())
 	page = slices.DeleteFunc(page, func(e Event) bool { return !r.permitted(&e) })
@@ -120,9 +133,15 @@ func (r *reader) next(now time.Time) (page []Event, done bool) {
 	if !done {
 		return nil, false
 	}
-	r.gathering, r.after = false, r.live
-	slices.SortFunc(r.gathered, func(a, b Event) int { return int(int64(a.seq - b.seq)) })
-	return r.gathered, false
+	oldest := uint64(0)
+	if r.from.kind == fromLast && uint64(len(r.gathered)) == r.from.n {
+		oldest = r.gathered[0].seq
+	}
+	r.miss(oldest, time.Time{})
+	page = r.gathered
+	slices.SortFunc(page, func(a, b Event) int { return cmp.Compare(a.seq, b.seq) })
+	r.gathering, r.gathered, r.latest, r.after = false, nil, nil, r.live
+	return page, false
 }
 
 // gather keeps what may turn out to be asked for.
@@ -165,8 +184,9 @@ func (s *Subscription) read() {
 	}
 	r := s.reader
 	page, done := r.next(b.clock.Now())
-	if r.lost > 0 {
-		s.cut, r.lost = true, 0
+	if r.cut != nil {
+		s.cut.Store(true)
+		r.cut = nil
 	}
 	b.door.Offered += uint64(len(page))
 	b.door.Accepted += uint64(len(page))
@@ -197,6 +217,9 @@ func (s *Subscription) readOn() bool {
 	defer s.mu.Unlock()
 	if !s.attached {
 		s.stopReading()
+		if s.opts.concurrent > 1 {
+			s.spawn()
+		}
 		return false
 	}
 	return s.first() == nil
@@ -213,11 +236,13 @@ func (s *Subscription) stopReading() {
 // plugin may have, from the given place to the end as it is when the reader
 // gets there. It reads page by page, so events may come in meanwhile.
 //
-// The sequence ends after its first error, but for one: a [*TruncatedError] is
-// the first element when events that were asked for are gone, and the rest
-// follows. The error is otherwise [ErrClosed], ctx.Err(), an [*OptionError], or
-// a [*plugbus.DeniedError], which a rate can cause in the middle: each page
-// counts as one act.
+// The sequence ends after its first error, but for one: a [*TruncatedError] says
+// that events that were asked for are gone, and the rest follows. It is the
+// first element, or comes later if events go while the reader reads. The error is
+// otherwise [ErrClosed], ctx.Err(), an [*OptionError], or a
+// [*plugbus.DeniedError], which a rate can cause in the middle: each page counts
+// as one act. An event that the plugin may no longer have when its turn comes is
+// left out.
 func (c *Client) Replay(ctx context.Context, pattern string, from From) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		fail := func(err error) { yield(Event{}, err) }
@@ -232,8 +257,8 @@ func (c *Client) Replay(ctx context.Context, pattern string, from From) iter.Seq
 		}
 		r := &reader{client: c, pattern: p, from: from}
 		for done := false; !done; {
-			if err := ctx.Err(); err != nil {
-				fail(fmt.Errorf("events: replay %q: %w", pattern, err))
+			if err := c.mayReplay(ctx, p); err != nil {
+				fail(err)
 				return
 			}
 			var page []Event
@@ -241,19 +266,34 @@ func (c *Client) Replay(ctx context.Context, pattern string, from From) iter.Seq
 				fail(err)
 				return
 			}
-			if r.lost > 0 {
-				if !yield(Event{}, &TruncatedError{After: r.from.n, Lost: r.lost}) {
+			if cut := r.cut; cut != nil {
+				r.cut = nil
+				if !yield(Event{}, cut) {
 					return
 				}
-				r.lost = 0
 			}
 			for i := range page {
-				if !yield(page[i], nil) {
+				if err := c.mayReplay(ctx, p); err != nil {
+					fail(err)
+					return
+				}
+				if r.permitted(&page[i]) && !yield(page[i], nil) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// mayReplay returns nil as long as a replay may go on.
+func (c *Client) mayReplay(ctx context.Context, p topic.Pattern) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("events: replay %q: %w", p, err)
+	}
+	if c.ended.Load() {
+		return fmt.Errorf("plugin %q replays %q: %w", c.id, p, ErrClosed)
+	}
+	return nil
 }
 
 // readPage asks the door for one page, and reads it.
@@ -273,7 +313,7 @@ func (c *Client) readPage(r *reader) (page []Event, done bool, err error) {
 	b := c.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed || c.ended.Load() {
+	if b.closed {
 		return nil, false, fmt.Errorf("plugin %q replays %q: %w", c.id, r.pattern, ErrClosed)
 	}
 	if !r.begun {

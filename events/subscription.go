@@ -38,6 +38,7 @@ type Subscription struct {
 	claimed atomic.Uint64 // the end of what the worker has claimed of the log
 
 	missed  atomic.Uint64 // to be announced with the next event
+	cut     atomic.Bool   // likewise: the history did not hold all that was asked for
 	private atomic.Int32  // events in queue and page
 
 	ready     atomic.Bool // in the inbox, in the heap, or with its worker
@@ -58,7 +59,6 @@ type Subscription struct {
 	context *actor.Context
 	allowed allowance
 	reader  *reader // while it reads the history
-	cut     bool    // to be announced with the next event: the history did not hold all
 
 	// Under bus.mu.
 	attached  bool // events come to it

@@ -10,6 +10,6 @@ type Clock struct{ base time.Time }
 // New returns a clock that starts now.
 func New() *Clock { return &Clock{time.Now()} }
 
-// Now returns the time. It reads only the monotonic clock, which costs half of
-// what time.Now costs.
+// Now returns the time. It reads only the monotonic clock, which is cheaper than
+// time.Now.
 func (c *Clock) Now() time.Time { return c.base.Add(time.Since(c.base)) }

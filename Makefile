@@ -1,0 +1,48 @@
+# make lists the targets; CONTRIBUTING.md says when to use them.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+lint := GOWORK=off go tool -modfile=tools/go.mod golangci-lint
+
+# How long each fuzz target runs, and how often each test, in make soak.
+FUZZTIME ?= 1m
+COUNT ?= 20
+# How often each benchmark runs in make bench; benchstat wants ten.
+BENCHCOUNT ?= 1
+
+.PHONY: help check test race lint fmt bench soak cover
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: ## Run everything that CI runs.
+	bash .ci/run
+
+test: ## Run the tests of every module in the workspace.
+	go test work
+
+race: ## The same under the race detector, in random order.
+	go test -race -shuffle=on work
+
+lint: ## Report what the linters find; the first run builds them for some minutes.
+	$(lint) run ./...
+
+fmt: ## Format all Go files.
+	$(lint) fmt
+
+bench: ## Run the benchmarks; benchstat compares two outputs.
+	go test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) work
+
+soak: ## Race tests many times over, then each fuzz target for FUZZTIME.
+	go test -race -shuffle=on -count=$(COUNT) work
+	for package in $$(go list work); do \
+		for target in $$(go test -list='^Fuzz' $$package | grep '^Fuzz' || true); do \
+			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$package; \
+		done; \
+	done
+
+cover: ## Report the coverage of each function, by the tests of all packages.
+	profile=$$(mktemp) && trap 'rm -f "$$profile"' EXIT && \
+		go test -coverpkg=./... -coverprofile="$$profile" ./... && \
+		go tool cover -func="$$profile"
