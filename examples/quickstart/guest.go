@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/events"
+	"github.com/plugbus/plugbus/hub"
+)
+
+// A guest is a plugin that nobody trusts, and rightly so.
+type guest struct{ hub *hub.Session }
+
+func (g *guest) Manifest() hub.Manifest {
+	return hub.Manifest{ID: "guest", Version: "1.0.0"}
+}
+
+func (g *guest) Start(_ context.Context, hub *hub.Session) error {
+	g.hub = hub
+	return nil
+}
+
+// forge emits a note that says, wherever it can, that it comes from the reader.
+// When the note has passed the door, the guest changes what it says.
+func (g *guest) forge(ctx context.Context) error {
+	note := map[string]any{"source": "reader", "text": "no harm meant"}
+	_, err := g.hub.Emit(ctx, "guest.note", note, events.Headers(map[string]string{"source": "reader"}))
+	note["text"] = "<script>steal()</script>"
+	return err
+}
+
+// An attempt is something that the guest may not do.
+type attempt struct {
+	to     string // in words
+	do     func(ctx context.Context) error
+	reason plugbus.Reason // why it is refused
+}
+
+// attempts are what the guest tries.
+func (g *guest) attempts() []attempt {
+	emit := func(name string, data any) func(context.Context) error {
+		return func(ctx context.Context) error {
+			_, err := g.hub.Emit(ctx, name, data)
+			return err
+		}
+	}
+	return []attempt{
+		{
+			`emit "files.read", with a file of its own making`,
+			emit("files.read", File{"README.md", "word word word"}),
+			plugbus.ReasonInsufficientPermissions,
+		},
+		{
+			`emit "plugin:registered", as only the hub does`,
+			emit("plugin:registered", hub.Notice{Plugin: "admin"}),
+			plugbus.ReasonReservedName,
+		},
+		{
+			`listen to the files`,
+			func(context.Context) error {
+				_, err := g.hub.Subscribe("files.*", func(context.Context, events.Event) error { return nil })
+				return err
+			},
+			plugbus.ReasonInsufficientPermissions,
+		},
+		{
+			`smuggle a script, deep inside of a note that it may emit`,
+			emit("guest.note", map[string]any{"comments": []any{"fine", map[string]any{"html": "well, <ScRiPt\n>steal()"}}}),
+			plugbus.ReasonInvalidContent,
+		},
+	}
+}
+
+// flood emits so many pings, and returns the error of each that was refused.
+func (g *guest) flood(ctx context.Context, pings int) (refusals []error) {
+	for n := range pings {
+		if _, err := g.hub.Emit(ctx, "guest.ping", n); err != nil {
+			refusals = append(refusals, err)
+		}
+	}
+	return refusals
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+
+	"github.com/plugbus/plugbus/events"
+	"github.com/plugbus/plugbus/hub"
+)
+
+// A reporter joins when the others have done their work, and reports on it all
+// the same: the history tells it what it missed.
+type reporter struct {
+	hub  *hub.Session
+	seen []Seen
+}
+
+// A Report is the payload of "report.ready".
+type Report struct {
+	Seen  []Seen // in the order in which the reporter had it
+	Words Words
+	Chain string // the plugins that led to the words
+}
+
+// Seen is an event about files as the reporter had it.
+type Seen struct {
+	Name     string
+	Path     string
+	Replayed bool
+}
+
+func (r *reporter) Manifest() hub.Manifest {
+	return hub.Manifest{ID: "reporter", Version: "1.0.0"}
+}
+
+func (r *reporter) Start(_ context.Context, hub *hub.Session) error {
+	r.hub = hub
+	_, err := hub.Subscribe("files.*", r.note, events.StartAt(events.All()))
+	if err != nil {
+		return err
+	}
+	_, err = events.Subscribe(hub, "words.counted", r.report)
+	return err
+}
+
+func (r *reporter) note(_ context.Context, e events.Event) error {
+	seen := Seen{Name: e.Name(), Replayed: e.Replayed()}
+	if file, ok := e.Data().(File); ok {
+		seen.Path = file.Path
+	}
+	r.seen = append(r.seen, seen)
+	return nil
+}
+
+func (r *reporter) report(ctx context.Context, words Words, e events.Event) error {
+	_, err := r.hub.Emit(ctx, "report.ready", Report{r.seen, words, e.Chain().String()})
+	return err
+}
