@@ -74,7 +74,7 @@ func TestTour(t *testing.T) {
 		`✓ plugin "guest" may not emit "files.read": insufficient_permissions (audit record `,
 		`to allow it: add "files.read" to plugins.guest.emit.allow`,
 		`✓ plugin "guest" may not emit "plugin:registered": reserved_name (audit record `,
-		`✓ plugin "guest" may not subscribe`,
+		`✓ plugin "guest" may not subscribe to`,
 		`✓ plugin "guest" may not emit "guest.note": invalid_content: payload[*][1][*] (string): `,
 		`✓ plugin "guest" may not emit "guest.ping": rate_limit_exceeded; try again in `,
 		`✓ 100 pings are 23 that arrived and 77 that were refused so`,
