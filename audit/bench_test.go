@@ -68,13 +68,17 @@ func BenchmarkSearch(b *testing.B) {
 	for i := range audit.DefaultCapacity {
 		record(b, l, refused(fmt.Sprint("plugin-", i%100), "billing.paid"))
 	}
+	for range audit.DefaultCapacity {
+		record(b, l, refused("flood", "billing.paid"))
+	}
 	for _, q := range []audit.Query{
 		{},
 		{Actor: "plugin-7"},
 		{Event: "emit.*", Actor: "plugin-7"},
 		{Event: "send.*"},
+		{MinSeq: 2*audit.DefaultCapacity - 200, Order: audit.OldestFirst}, // what is new, after a gap
 	} {
-		b.Run(fmt.Sprintf("event=%s/actor=%s", q.Event, q.Actor), func(b *testing.B) {
+		b.Run(fmt.Sprintf("event=%s/actor=%s/from=%d", q.Event, q.Actor, q.MinSeq), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := l.Search(q); err != nil {

@@ -63,9 +63,10 @@ type Detail struct {
 }
 
 // clone returns a copy that shares nothing that can change.
-func (e Entry) clone() Entry {
-	e.Details = slices.Clone(e.Details)
-	return e
+func (e *Entry) clone() Entry {
+	c := *e
+	c.Details = slices.Clone(e.Details)
+	return c
 }
 
 // stamp fills in the times and the count, and brings the texts that make the

@@ -19,7 +19,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	defer log.Close(context.Background())
+	defer func() { _ = log.Close(context.Background()) }()
 
 	seq, err := log.Record(audit.Entry{
 		Event: "emit.refused", Actor: "indexer", Target: "billing.paid",
@@ -46,7 +46,7 @@ func Example_flood() {
 	if err != nil {
 		panic(err)
 	}
-	defer log.Close(context.Background())
+	defer func() { _ = log.Close(context.Background()) }()
 
 	now := time.Now()
 	tryEmit := func(actor, event string, reason plugbus.Reason) {

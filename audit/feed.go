@@ -19,7 +19,7 @@ const (
 // to write.
 type feed struct {
 	SinkOptions
-	life   context.Context // ends when Close gives up
+	life   context.Context //nolint:containedctx // it is the feed's own, and ends when Close gives up.
 	logger *slog.Logger
 	queue  chan *Entry   // whoever sends holds the mutex of the log
 	done   chan struct{} // closed when the feed is closed and its goroutines are gone

@@ -171,7 +171,7 @@ func (f *filter) match(e *Entry) bool {
 		(f.Reason == "" || f.Reason == e.Reason) &&
 		(f.Since.IsZero() || !e.Last.Before(f.Since)) &&
 		(f.Until.IsZero() || e.Time.Before(f.Until)) &&
-		(f.Query.Event == "" || f.event.Match(e.Event))
+		(f.Event == "" || f.event.Match(e.Event))
 }
 
 // The words of a cursor say which way it goes.
@@ -244,7 +244,7 @@ func (w *walk) start(last uint64) {
 	w.started = true
 	first := max(w.MinSeq, 1)
 	if w.Order == OldestFirst {
-		w.at, w.end = max(w.filter.at, first-1), last
+		w.at, w.end = min(max(w.filter.at, first-1), last), last
 	} else {
 		w.at, w.end = last+1, first
 		if w.filter.at != 0 {
@@ -281,17 +281,27 @@ func (w *walk) skipTo(end uint64) {
 
 func distance(a, b uint64) uint64 { return max(a, b) - min(a, b) }
 
-// seek returns the first node behind seq in the order o, or nil.
+// seek returns the first node behind seq in the order o, or nil. Where the entry
+// of seq is no longer kept, it looks from the beginning, where few are left of
+// many, and from seq, where most are kept, until one of the two finds it.
 func (l *Log) seek(seq uint64, o Order) *node[*slot] {
 	if s := l.bySeq[seq]; s != nil {
 		return o.next(&s.order)
 	}
-	n := l.order.last
+	n, near := l.order.last, seq
 	if o == OldestFirst {
 		n = l.order.first
 	}
 	for n != nil && (o == OldestFirst && n.value.entry.Seq <= seq || o == NewestFirst && n.value.entry.Seq >= seq) {
 		n = o.next(n)
+		if o == OldestFirst {
+			near++
+		} else {
+			near--
+		}
+		if s := l.bySeq[near]; s != nil {
+			return &s.order
+		}
 	}
 	return n
 }

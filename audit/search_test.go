@@ -140,6 +140,7 @@ func TestPaging(t *testing.T) {
 	require.Equal(t, []uint64{6, 5}, seqs(first.Entries))
 	require.Zero(t, first.Missed)
 	require.Empty(t, search(t, l, audit.Query{Limit: 6}).Next, "there is nothing before 1")
+	require.Zero(t, search(t, l, audit.Query{Cursor: "after-18446744073709551615", Order: audit.OldestFirst}))
 
 	record(t, l, refused("a", "x")) // evicts 1
 	second := search(t, l, audit.Query{Limit: 2, Cursor: first.Next})

@@ -95,7 +95,7 @@ func TestSinkMisbehaves(t *testing.T) {
 	for name, bad := range map[string]func(context.Context, audit.Entry) error{
 		"error":          fail,
 		"panic":          func(context.Context, audit.Entry) error { panic("sink") },
-		"nil panic":      func(context.Context, audit.Entry) error { panic(nil) },
+		"nil panic":      func(context.Context, audit.Entry) error { panic(nil) }, //nolint:govet // a sink may be so broken.
 		"Goexit":         func(context.Context, audit.Entry) error { runtime.Goexit(); return nil },
 		"error of panic": func(context.Context, audit.Entry) error { return badError{} },
 	} {
@@ -164,7 +164,7 @@ func TestA6MustRecord(t *testing.T) {
 				require.EqualValues(t, 4, seq, "what is not confirmed does not join what is")
 
 				must.set(nil)
-				time.Sleep(100 * time.Millisecond) // the first try again
+				<-time.After(100 * time.Millisecond) // the first try again
 				synctest.Wait()
 				require.Equal(t, []uint64{1, 2, 3, 4}, must.got(), "what was queued is written, in order")
 				require.EqualValues(t, 5, record(t, l, refused("d", "x")))
@@ -228,7 +228,7 @@ func TestMustRecordRetries(t *testing.T) {
 				return errors.New("no")
 			})}}})
 		record(t, l, refused("a", "x"))
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		synctest.Wait()
 		require.Equal(t, []time.Duration{
 			0, 100 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond, 1500 * time.Millisecond,
@@ -252,7 +252,7 @@ func TestMustRecordRetries(t *testing.T) {
 func TestCloseFlushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d double
-		d.set(func(context.Context, audit.Entry) error { time.Sleep(time.Second); return nil })
+		d.set(func(context.Context, audit.Entry) error { <-time.After(time.Second); return nil })
 		l := newLog(t, audit.Options{CoalesceWithin: apart, Sinks: []audit.SinkOptions{{Name: "slow", Sink: &d}}})
 		for range 10 {
 			record(t, l, refused("a", "x"))
@@ -314,7 +314,7 @@ func TestTroubleIsLogged(t *testing.T) {
 		})
 		for range 200 {
 			record(t, l, refused("a", "x"))
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 		require.NoError(t, l.Close(t.Context()))
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")

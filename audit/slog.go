@@ -9,11 +9,11 @@ import (
 
 // Slog returns a sink that writes each entry as a record of logger: its time,
 // its event as the message, and what it holds as attributes. Refusals, and
-// whatever has a reason, are warnings; the rest is information. If logger is
-// nil, it is slog.Default().
+// whatever has a reason, are warnings; the rest is information. Without a
+// logger there is no sink, which [New] reports.
 func Slog(logger *slog.Logger) Sink {
 	if logger == nil {
-		logger = slog.Default()
+		return nil
 	}
 	handler := logger.Handler()
 	return SinkFunc(func(ctx context.Context, e Entry) error {

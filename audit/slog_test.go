@@ -41,8 +41,8 @@ func TestSlog(t *testing.T) {
 	}
 }
 
-// TestSlogLevel proves that a level that is off costs no line, and that without
-// a logger the default one is used.
+// TestSlogLevel proves that a level that is off costs no line, and that New
+// reports a logger that is missing.
 func TestSlogLevel(t *testing.T) {
 	var out bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -51,9 +51,9 @@ func TestSlogLevel(t *testing.T) {
 	require.NoError(t, l.Close(t.Context()))
 	require.Empty(t, out.String())
 
-	before := slog.Default()
-	slog.SetDefault(logger)
-	defer slog.SetDefault(before)
-	require.NoError(t, audit.Slog(nil).Write(t.Context(), refused("a", "x")))
+	require.NoError(t, audit.Slog(logger).Write(t.Context(), refused("a", "x")))
 	require.Contains(t, out.String(), "msg=emit.refused")
+
+	_, err := audit.New(audit.Options{Sinks: []audit.SinkOptions{{Name: "log", Sink: audit.Slog(nil)}}})
+	require.ErrorContains(t, err, `Sinks[0] "log" is nil`)
 }

@@ -118,7 +118,8 @@ func (l *Log) closeSomeWindows(now time.Time) (more bool) {
 	defer l.mu.Unlock()
 	for range batch {
 		first := l.windows.open.first
-		if first == nil || now.Sub(first.value.entry.Time) < l.within {
+		// A time ahead of now must not keep the windows behind it open.
+		if first == nil || now.Sub(first.value.entry.Time).Abs() < l.within {
 			l.windows.timer = nil
 			if !l.closed {
 				l.setTimer()

@@ -20,7 +20,7 @@ func TestA5Repeats(t *testing.T) {
 		for i := range 1000 {
 			seq := record(t, l, refused("flood", fmt.Sprint("name-", i)))
 			require.EqualValues(t, 1, seq, "a repeat returns the number of the entry that it joins")
-			time.Sleep(999 * time.Microsecond)
+			<-time.After(999 * time.Microsecond)
 		}
 		last := first.Add(999 * 999 * time.Microsecond)
 		got, _ := l.Get(1)
@@ -31,7 +31,7 @@ func TestA5Repeats(t *testing.T) {
 		require.EqualValues(t, 999, l.Stats().Coalesced)
 		require.EqualValues(t, 999, l.Stats().Actors[0].Coalesced)
 
-		time.Sleep(first.Add(time.Second).Sub(time.Now()))
+		<-time.After(time.Until(first.Add(time.Second)))
 		require.EqualValues(t, 2, record(t, l, refused("flood", "y")), "the time is over")
 		require.EqualValues(t, 2, record(t, l, refused("flood", "z")), "and a new one runs")
 	})
@@ -130,7 +130,7 @@ func TestRepeatsReachSinks(t *testing.T) {
 			record(t, l, refused("a", "x"))
 		}
 		record(t, l, refused("b", "x"))
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, []line{{1, 1, 0}, {2, 1, 0}, {1, 3, time.Second}}, lines)
 
@@ -138,9 +138,9 @@ func TestRepeatsReachSinks(t *testing.T) {
 		for _, actor := range []string{"a", "b"} { // b begins when a is half over
 			record(t, l, refused(actor, "x"))
 			record(t, l, refused(actor, "x"))
-			time.Sleep(time.Second / 2)
+			<-time.After(time.Second / 2)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		require.Equal(t, []line{{3, 1, 0}, {4, 1, time.Second / 2}, {3, 2, time.Second}, {4, 2, 2 * time.Second}}, lines)
 
@@ -149,6 +149,29 @@ func TestRepeatsReachSinks(t *testing.T) {
 		record(t, l, refused("a", "x"))
 		require.NoError(t, l.Close(t.Context()))
 		require.Equal(t, []line{{5, 1, 0}, {5, 2, 0}}, lines, "Close does not wait for the time to pass")
+	})
+}
+
+// TestRepeatsOfTheFuture proves that an entry whose recorder is ahead of the time
+// does not keep the counts of others from the sinks.
+func TestRepeatsOfTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var counts []uint64
+		l := newLog(t, audit.Options{Sinks: []audit.SinkOptions{{
+			Name: "counts",
+			Sink: audit.SinkFunc(func(_ context.Context, e audit.Entry) error {
+				counts = append(counts, e.Count)
+				return nil
+			}),
+		}}})
+		ahead := refused("ahead", "x")
+		ahead.Time = time.Now().Add(time.Hour)
+		record(t, l, ahead)
+		record(t, l, refused("a", "x"))
+		record(t, l, refused("a", "x"))
+		<-time.After(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, []uint64{1, 1, 2}, counts)
 	})
 }
 
@@ -169,7 +192,7 @@ func TestManyWindows(t *testing.T) {
 			record(t, l, refused(fmt.Sprint(i), "x"))
 			record(t, l, refused(fmt.Sprint(i), "x"))
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		require.EqualValues(t, 600, total)
 	})

@@ -46,8 +46,8 @@ func (c *account) meter(op Operation, r Rate) *Meter {
 		return m
 	}
 	m := NewMeter(r, c.authority.clock.Now())
-	m.watch = func(at time.Time, attempts uint64, r Rate) {
-		c.check(int(op), at, attempts, threshold(r, c.authority.options.AlertRatio))
+	m.watch = func(at time.Time, before, attempts uint64, r Rate) {
+		c.check(int(op), at, before, attempts, threshold(r, c.authority.options.AlertRatio))
 	}
 	c.meters[op].CompareAndSwap(nil, m)
 	return c.meters[op].Load()
@@ -72,7 +72,7 @@ func (c *account) refused(g *grant, op Operation, metered bool, now time.Time) {
 	c.refusals.add(c.slot, 0, 1)
 	count := c.refusals.attempts()
 	c.mu.Unlock()
-	c.check(int(operations), now, count, uint64(c.authority.options.AlertRefusals))
+	c.check(int(operations), now, count-1, count, uint64(c.authority.options.AlertRefusals))
 }
 
 // advance moves the window of refusals on. The mutex is held.
@@ -83,10 +83,10 @@ func (c *account) advance(now time.Time) {
 	}
 }
 
-// check raises an alert if a count has risen to one.
-func (c *account) check(kind int, at time.Time, count, threshold uint64) {
+// check raises an alert if an act made a count rise to one.
+func (c *account) check(kind int, at time.Time, before, count, threshold uint64) {
 	c.mu.Lock()
-	severity, raise := c.alarms[kind].rise(count, threshold)
+	severity, raise := c.alarms[kind].rise(before, count, threshold)
 	c.mu.Unlock()
 	if raise {
 		c.authority.alert(Alert{

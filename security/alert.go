@@ -92,17 +92,18 @@ func grade(count, threshold uint64) Severity {
 // An alarm is the severity that has been told, and not fallen from.
 type alarm struct{ told Severity }
 
-// rise reports whether a count is worth an alert, and of which severity.
-func (a *alarm) rise(count, threshold uint64) (Severity, bool) {
-	s := grade(count, threshold)
-	if s > a.told {
-		a.told = s
-		return s, true
-	}
-	if count < (threshold+1)/2 {
+// rise reports whether a count is worth an alert, and of which severity. What it
+// was before the act shows whether it had fallen: one act may bring it back.
+func (a *alarm) rise(before, count, threshold uint64) (Severity, bool) {
+	if before < (threshold+1)/2 {
 		a.told = 0
 	}
-	return 0, false
+	s := grade(count, threshold)
+	if s <= a.told {
+		return 0, false
+	}
+	a.told = s
+	return s, true
 }
 
 // threshold returns the attempts in a window from which there is an alert: a

@@ -39,7 +39,7 @@ func TestEachAlert(t *testing.T) {
 		} {
 			*alerts = nil
 			for left := test.under; left > 0; left -= 100 { // the burst may be smaller
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				require.Zero(t, test.meter.Take(time.Now(), min(left, 100)))
 			}
 			require.Empty(t, *alerts, test.kind)
@@ -105,7 +105,7 @@ func TestAlertsAreRelative(t *testing.T) {
 		acts := join(t, a, "p").Permit(plugbus.VerbSend, "p").Acts
 		for range 60 * 400 {
 			require.Zero(t, acts.Take(time.Now(), 1))
-			time.Sleep(time.Minute / 400)
+			<-time.After(time.Minute / 400)
 		}
 		require.Empty(t, *alerts)
 
@@ -127,7 +127,7 @@ func TestAlertHysteresis(t *testing.T) {
 		run := func(perSecond, seconds int) {
 			for range seconds {
 				acts.Take(time.Now(), perSecond)
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 			}
 		}
 		for range 20 { // 240 to 360 a minute, around the threshold of 300
@@ -138,6 +138,23 @@ func TestAlertHysteresis(t *testing.T) {
 		run(2, 120) // below 150
 		run(6, 60)
 		require.Len(t, *alerts, 2)
+	})
+}
+
+// TestAlertComesAgain shows that a rate that fell while nobody acted is told of
+// again, also where one act alone is too much (L10).
+func TestAlertComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, alerts := alerting(t, policy(t, `{"p":{"emit":true,"rates":{"events":{"limit":1},"bytes":{"limit":1000}}}}`))
+		permit := join(t, a, "p").Permit(plugbus.VerbEmit, "x")
+		for round := 1; round <= 3; round++ {
+			for range 5 {
+				permit.Acts.Take(time.Now(), 1)
+				permit.Bytes.Take(time.Now(), 120)
+			}
+			require.Len(t, *alerts, 4*round, "three of events, one of bytes: %v", *alerts)
+			<-time.After(time.Hour)
+		}
 	})
 }
 
@@ -166,7 +183,7 @@ func TestRefusalsAreAttempts(t *testing.T) {
 		require.Equal(t, uint64(2), u.Operations[1].Admitted)
 		require.Equal(t, uint64(100_002), u.Operations[1].Refused)
 
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		u, _ = a.Usage("p")
 		require.Zero(t, u.Refusals)
 		require.Zero(t, u.Operations[1].Attempts)

@@ -60,13 +60,13 @@ type Options struct {
 func (o *Options) check() error {
 	var errs []error
 	if o.AlertRatio < 0 || o.AlertRatio > 100 || math.IsNaN(o.AlertRatio) {
-		errs = append(errs, fmt.Errorf("AlertRatio is %v; expected 0 for the default of 0.5, or up to 100", o.AlertRatio))
+		errs = append(errs, fmt.Errorf("Options.AlertRatio is %v; expected 0 for the default of 0.5, or up to 100", o.AlertRatio))
 	}
 	if o.AlertRefusals < 0 || o.AlertRefusals > 1_000_000 {
-		errs = append(errs, fmt.Errorf("AlertRefusals is %d; expected 0 for the default of 20, or up to 1,000,000", o.AlertRefusals))
+		errs = append(errs, fmt.Errorf("Options.AlertRefusals is %d; expected 0 for the default of 20, or up to 1,000,000", o.AlertRefusals))
 	}
 	if o.Keep < 0 || o.Keep > 1000 {
-		errs = append(errs, fmt.Errorf("Keep is %d; expected 0 for the default of 16, or up to 1,000", o.Keep))
+		errs = append(errs, fmt.Errorf("Options.Keep is %d; expected 0 for the default of 16, or up to 1,000", o.Keep))
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("security: %w: %w", plugbus.ErrInvalid, errors.Join(errs...))
@@ -338,7 +338,7 @@ func (e *JoinError) Error() string {
 // Is reports whether target is [plugbus.ErrDenied], or [plugbus.ErrInvalid] for
 // an id that no policy could have.
 func (e *JoinError) Is(target error) bool {
-	switch target { //nolint:errorlint // Is compares sentinels; errors.Is walks the causes.
+	switch target {
 	case plugbus.ErrDenied:
 		return true
 	case plugbus.ErrInvalid:

@@ -1,6 +1,8 @@
 package security
 
 import (
+	"fmt"
+
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/topic"
 )
@@ -68,7 +70,7 @@ func (p *Policy) run(d *decision, q query) {
 	case q.verb == plugbus.VerbSend:
 		if g.right(d, q.verb, q.object, plugbus.ReasonNoSendPermission) {
 			to := p.find(d, layerPeer, q.object)
-			if to != nil && mayMessage(d, g, to, q.least) && !g.all {
+			if to != nil && mayMessage(d, g, to, q.least) {
 				to.receives(d, g.ID)
 			}
 		}
@@ -114,9 +116,10 @@ func (p *Policy) find(d *decision, layer, id string) *grant {
 	return g
 }
 
-// right applies the plugin's own rule for a verb.
+// right applies the plugin's own rule for a verb. The host may do everything, so
+// what it sends is received by everyone, before delivery and at it.
 func (g *grant) right(d *decision, verb plugbus.Verb, object string, otherwise plugbus.Reason) bool {
-	if g.all {
+	if g.all || verb == plugbus.VerbReceive && object == HostID {
 		return d.layer(layerAllow, "", nil, fix{})
 	}
 	return g.rule(d, layerDeny, layerAllow, verb, object, plugbus.ReasonDeniedByRule, otherwise)
@@ -124,7 +127,7 @@ func (g *grant) right(d *decision, verb plugbus.Verb, object string, otherwise p
 
 // receives applies the recipient's rule to a message for it.
 func (g *grant) receives(d *decision, from string) bool {
-	if g.all {
+	if g.all || from == HostID {
 		return d.layer(layerRecipient, "", nil, fix{})
 	}
 	return g.rule(d, layerRecipient, layerRecipient, plugbus.VerbReceive, from,
@@ -136,8 +139,7 @@ func (g *grant) rule(d *decision, deny, allow string, verb plugbus.Verb, object 
 	r := &g.rules[verb]
 	for i := range r.deny {
 		e := &r.deny[i]
-		if e.pattern.Match(object) &&
-			!d.layer(deny, denied, e, fix{do: fixRemove, value: e.pattern.String(), plugin: g.ID, field: e.path}) {
+		if e.pattern.Match(object) && !d.layer(deny, denied, e, e.removal(verb)) {
 			return false
 		}
 	}
@@ -145,6 +147,14 @@ func (g *grant) rule(d *decision, deny, allow string, verb plugbus.Verb, object 
 		return d.layer(allow, "", e, fix{})
 	}
 	return d.layer(allow, otherwise, nil, fix{do: fixAllow, value: object, plugin: g.ID, verb: verb})
+}
+
+// removal is what makes an entry no longer deny a verb.
+func (e *entry) removal(verb plugbus.Verb) fix {
+	if ofStores(verb) { // the entry is the pattern of all rights
+		return fix{do: fixRemove, value: verb.String(), field: e.path}
+	}
+	return fix{do: fixRemove, value: e.pattern.String(), field: e.path}
 }
 
 // match returns the first pattern that matches, or nil.
@@ -163,8 +173,11 @@ func mayMessage(d *decision, from, to *grant, least plugbus.Trust) bool {
 	if trustTable[min(from.Trust, least)][to.Trust] {
 		return d.layer(layerTrust, "", nil, fix{})
 	}
-	return d.layer(layerTrust, plugbus.ReasonTrustLevelMismatch, nil,
-		fix{do: fixTrust, value: plugbus.Basic.String(), plugin: from.ID})
+	raise := fix{do: fixTrust, value: plugbus.Basic.String(), plugin: from.ID}
+	if trustTable[from.Trust][to.Trust] {
+		raise.plugin = "" // its own trust suffices
+	}
+	return d.layer(layerTrust, plugbus.ReasonTrustLevelMismatch, nil, raise)
 }
 
 // trustTable says who may message whom: trustTable[sender][recipient].
@@ -204,7 +217,7 @@ func (g *grant) access(d *decision, q query) bool {
 	for i := range g.stores {
 		s := &g.stores[i]
 		if right := s.rights[q.verb]; right != nil && !*right && s.pattern.Match(q.object) {
-			change := fix{do: fixRemove, value: q.verb.String(), plugin: g.ID, field: s.path}
+			change := s.removal(q.verb)
 			if yes == nil && s.pattern.String() == q.object {
 				change = fix{} // what makes it true makes it no longer false
 			}
@@ -219,63 +232,98 @@ func (g *grant) access(d *decision, q query) bool {
 	if min(g.Trust, q.least) >= plugbus.Trusted {
 		return d.layer(layerTrust, "", &trust.entry, fix{})
 	}
-	return d.layer(layerTrust, plugbus.ReasonInsufficientTrustLevel, &trust.entry,
-		fix{do: fixTrust, value: plugbus.Trusted.String(), plugin: g.ID})
+	raise := fix{do: fixTrust, value: plugbus.Trusted.String(), plugin: g.ID}
+	if g.Trust >= plugbus.Trusted {
+		raise.plugin = "" // its own trust suffices
+	}
+	return d.layer(layerTrust, plugbus.ReasonInsufficientTrustLevel, &trust.entry, raise)
+}
+
+// A ruling is what decidePattern answers.
+type ruling struct {
+	reason  plugbus.Reason
+	partial bool   // not every name is allowed
+	rule    string // what refuses, for the host
+	fix     fix
 }
 
 // decidePattern answers for all that a pattern matches. Denies inside an
 // allowed pattern do not refuse it: they refuse the names, one by one. The
 // answer is conservative: a pattern that only several allow patterns together
 // cover is too wide.
-func (p *Policy) decidePattern(id string, verb plugbus.Verb, pattern string, narrow bool) plugbus.Reason {
+func (p *Policy) decidePattern(id string, verb plugbus.Verb, pattern string, narrow bool) ruling {
 	if !known(verb) {
-		return plugbus.ReasonCheckFailed
+		return ruling{reason: plugbus.ReasonCheckFailed}
 	}
 	asked, err := topic.Parse(pattern)
 	if err != nil {
-		return plugbus.ReasonInvalidName
+		return ruling{reason: plugbus.ReasonInvalidName}
 	}
 	if useOf(verb).owned && topic.Reserved(pattern) {
-		return plugbus.ReasonReservedName
+		return ruling{reason: plugbus.ReasonReservedName}
 	}
 	g := p.lookup(id)
 	switch {
 	case g == nil:
-		return plugbus.ReasonUnknownPlugin
-	case asked.Wildcards() > g.Limits.Wildcards:
-		return plugbus.ReasonQuotaExceeded
+		return ruling{reason: plugbus.ReasonUnknownPlugin}
 	case g.all:
-		return ""
+		return ruling{partial: ofPlugins(verb)} // the peers have a say
+	case asked.Wildcards() > g.Limits.Wildcards:
+		return ruling{
+			reason: plugbus.ReasonQuotaExceeded,
+			rule:   fmt.Sprintf("patterns: %d wildcards", g.Limits.Wildcards),
+			fix:    fix{do: fixRaise, plugin: id, field: "limits.wildcards"},
+		}
 	}
 	allow, deny, trust := g.lists(verb)
+	partial := ofPlugins(verb)
 	for i := range deny {
 		if topic.Subset(asked, deny[i].pattern) {
-			return plugbus.ReasonDeniedByRule
+			return ruling{reason: plugbus.ReasonDeniedByRule, rule: deny[i].String(), fix: deny[i].removal(verb)}
 		}
+		partial = partial || topic.Overlap(asked, deny[i].pattern)
 	}
 	for i := range trust {
-		if g.Trust < plugbus.Trusted && topic.Subset(asked, trust[i].pattern) {
-			return plugbus.ReasonInsufficientTrustLevel
+		if g.Trust >= plugbus.Trusted {
+			break
 		}
+		if topic.Subset(asked, trust[i].pattern) {
+			return ruling{
+				reason: plugbus.ReasonInsufficientTrustLevel,
+				rule:   fmt.Sprintf("requiresTrust of %v", &trust[i]),
+				fix:    fix{do: fixTrust, value: plugbus.Trusted.String(), plugin: id},
+			}
+		}
+		partial = partial || topic.Overlap(asked, trust[i].pattern)
 	}
 	overlap := false
 	for i := range allow {
 		if topic.Subset(asked, allow[i].pattern) {
-			return ""
+			return ruling{partial: partial}
 		}
 		overlap = overlap || topic.Overlap(asked, allow[i].pattern)
 	}
-	switch {
-	case overlap && narrow:
-		return ""
-	case overlap:
-		return plugbus.ReasonPatternTooWide
-	case verb == plugbus.VerbSend:
-		return plugbus.ReasonNoSendPermission
-	case verb == plugbus.VerbReceive:
-		return plugbus.ReasonRecipientCannotReceive
+	if overlap && narrow {
+		return ruling{partial: true}
 	}
-	return plugbus.ReasonInsufficientPermissions
+	refused := ruling{
+		reason: plugbus.ReasonInsufficientPermissions,
+		rule:   fmt.Sprintf("no pattern in %s.%v.allow covers it", join("plugins", id), verb),
+		fix:    fix{do: fixAllow, value: pattern, plugin: id, verb: verb},
+	}
+	if ofStores(verb) {
+		refused.rule = fmt.Sprintf("no pattern in %s.dataAccess gives %v on all of it", join("plugins", id), verb)
+		refused.fix.do = fixAccess
+	}
+	switch {
+	case overlap:
+		refused.reason = plugbus.ReasonPatternTooWide
+	case verb == plugbus.VerbSend:
+		refused.reason = plugbus.ReasonNoSendPermission
+	case verb == plugbus.VerbReceive:
+		refused.reason = plugbus.ReasonRecipientCannotReceive
+	}
+	return refused
 }
 
 // lists returns the patterns that allow a verb, those that deny it, and those
@@ -311,6 +359,16 @@ func (p *Policy) knows(id, other string) bool {
 	}
 	send := &g.rules[plugbus.VerbSend]
 	return match(send.deny, other) == nil && match(send.allow, other) != nil
+}
+
+// least returns the lowest trust on a chain. Who is unknown is not trusted.
+func (p *Policy) least(c plugbus.Chain) plugbus.Trust {
+	least := plugbus.Verified
+	for _, id := range c.Plugins() {
+		g, _ := p.Grant(id)
+		least = min(least, g.Trust)
+	}
+	return least
 }
 
 // discovers reports whether a plugin may discover a capability.

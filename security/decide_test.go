@@ -280,7 +280,8 @@ func TestPatterns(t *testing.T) {
 
 // TestPatternLaw compares the answers for patterns and for names: a pattern
 // that is not narrowed reaches only names that are allowed, or refused by a
-// deny or by trust; and where narrowing finds nothing, no name is allowed.
+// deny or by trust, and the permit is partial then; and where narrowing finds
+// nothing, no name is allowed.
 func TestPatternLaw(t *testing.T) {
 	filtered := []plugbus.Reason{
 		plugbus.ReasonDeniedByRule, plugbus.ReasonInsufficientTrustLevel,
@@ -301,10 +302,13 @@ func TestPatternLaw(t *testing.T) {
 		narrow := s.PermitPattern(verb, pattern, true)
 		require.True(t, narrow.Allowed() || !whole.Allowed(), "what is allowed stays so when narrowed")
 		for _, name := range namesFor(verb) {
-			if !matches(pattern, name) {
+			if !matches(pattern, name) || verb == plugbus.VerbReceive && name == security.HostID { // the host needs no right
 				continue
 			}
 			got := s.Permit(verb, name).Reason
+			for _, p := range []*plugbus.Permit{whole, narrow} {
+				require.True(t, got == "" || p.Partial || !p.Allowed(), "%s %q is within %q: %s", verb, name, pattern, got)
+			}
 			if slices.Contains(filtered, got) || got == plugbus.ReasonRecipientCannotReceive && verb == plugbus.VerbSend {
 				continue // one by one
 			}
@@ -312,6 +316,63 @@ func TestPatternLaw(t *testing.T) {
 				require.True(t, narrow.Allowed(), "%s %q is allowed, so %q overlaps: %s", verb, name, pattern, narrow.Reason)
 			} else {
 				require.False(t, whole.Allowed(), "%s %q is within %q: %s", verb, name, pattern, got)
+			}
+		}
+	})
+}
+
+// TestPartial shows which permits of patterns leave names to be asked for one by
+// one, so that denies inside an allowed pattern filter every delivery.
+func TestPartial(t *testing.T) {
+	for _, test := range []struct {
+		rules   string
+		verb    plugbus.Verb
+		pattern string
+		want    bool
+	}{
+		{`{"subscribe":true}`, plugbus.VerbSubscribe, "**", false},
+		{`{"subscribe":{"allow":["a.**"],"deny":["b.**"]}}`, plugbus.VerbSubscribe, "a.*", false},
+		{`{"subscribe":{"allow":["a.**"],"deny":["a.x.**"]}}`, plugbus.VerbSubscribe, "a.*", false}, // too short for the deny
+		{`{"subscribe":{"allow":["a.**"],"deny":["a.x"]}}`, plugbus.VerbSubscribe, "a.*", true},
+		{`{"subscribe":{"allow":["a.**"],"deny":["*.x"]}}`, plugbus.VerbSubscribe, "a.*", true},
+		{`{"subscribe":{"allow":["a.b"]}}`, plugbus.VerbSubscribe, "a.*", true}, // narrowed
+		{`{"dataAccess":{"**":{"read":true}}}`, plugbus.VerbRead, "**", false},
+		{`{"dataAccess":{"**":{"read":true},"a":{"read":false}}}`, plugbus.VerbRead, "**", true},
+		{`{"dataAccess":{"**":{"read":true},"a":{"write":false}}}`, plugbus.VerbRead, "**", false},
+		{`{"dataAccess":{"**":{"read":true},"a":{"requiresTrust":true}}}`, plugbus.VerbRead, "**", true},
+		{`{"trust":"trusted","dataAccess":{"**":{"read":true},"a":{"requiresTrust":true}}}`, plugbus.VerbRead, "**", false},
+		{`{"send":true}`, plugbus.VerbSend, "*", true}, // the peers have a say
+	} {
+		a := authority(t, policy(t, `{"p":`+test.rules+`}`))
+		permit := join(t, a, "p").PermitPattern(test.verb, test.pattern, true)
+		require.True(t, permit.Allowed(), "%s: %s", test.rules, test.pattern)
+		require.Equal(t, test.want, permit.Partial, "%s: %s", test.rules, test.pattern)
+		require.Equal(t, test.verb == plugbus.VerbSend, a.JoinHost().PermitPattern(test.verb, test.pattern, true).Partial)
+	}
+}
+
+// TestBothSides shows that what the sender may send, the recipient may receive:
+// the right that is checked again at delivery is the one that was checked
+// before.
+func TestBothSides(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, err := drawDocument(t).Policy()
+		require.NoError(t, err)
+		a, err := security.New(security.Options{Policy: p})
+		require.NoError(t, err)
+		subjects := []*security.Subject{a.JoinHost()}
+		for _, id := range p.Plugins() {
+			s, err := a.Join(id)
+			require.NoError(t, err)
+			subjects = append(subjects, s)
+		}
+		for _, from := range subjects {
+			for _, to := range subjects {
+				send, receive := from.Permit(plugbus.VerbSend, to.ID()), to.Permit(plugbus.VerbReceive, from.ID())
+				require.True(t, receive.Allowed() || !send.Allowed(), "%s → %s: %s", from.ID(), to.ID(), receive.Reason)
+				if send.Reason == plugbus.ReasonRecipientCannotReceive {
+					require.False(t, receive.Allowed(), "%s → %s", from.ID(), to.ID())
+				}
 			}
 		}
 	})
@@ -373,6 +434,8 @@ func TestHost(t *testing.T) {
 		require.True(t, host.PermitPattern(verb, "**", false).Allowed())
 	}
 	require.True(t, host.Permit(plugbus.VerbSubscribe, "plugin:registered").Allowed())
+	require.True(t, host.PermitPattern(plugbus.VerbSubscribe, "*"+strings.Repeat(".*", 31), false).Allowed())
+	require.True(t, join(t, a, "mute").Permit(plugbus.VerbReceive, security.HostID).Allowed())
 	require.True(t, host.Knows("mute"))
 	require.True(t, host.Knows("ghost"))
 

@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // A source is the text of a policy, and what decoding learned about it.
@@ -52,8 +54,12 @@ func (s *source) failKey(path, format string, args ...any) {
 }
 
 func (s *source) failAt(offset int, path, format string, args ...any) {
+	if s.mistakes.full() {
+		s.mistakes.more++
+		return
+	}
 	line, column := s.position(offset)
-	s.mistakes.add(&PolicyError{
+	s.mistakes.list = append(s.mistakes.list, &PolicyError{
 		File: s.file, Line: line, Column: column,
 		Path: plugbus.CutText(path), Problem: plugbus.CutText(fmt.Sprintf(format, args...)),
 	})
@@ -117,13 +123,45 @@ func syntax(data []byte) (offset int, problem string) {
 	var raw json.RawMessage
 	err := json.Unmarshal(data, &raw)
 	if err == nil {
-		return 0, ""
+		return halves(data)
 	}
 	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		offset = int(e.Offset) - 1
 	}
 	return max(0, min(offset, len(data)-1)), "this is not JSON: " + err.Error()
 }
+
+// halves returns where JSON has an escape that is half a character. encoding/json
+// would put U+FFFD there, and the policy would not say what its author meant.
+func halves(data []byte) (offset int, problem string) {
+	for i := 0; i < len(data); i++ {
+		if data[i] != '\\' {
+			continue
+		}
+		switch r := escaped(data[i:]); {
+		case !utf16.IsSurrogate(r):
+			i++ // a second backslash begins nothing
+		case utf16.DecodeRune(r, escaped(data[i+6:])) == utf8.RuneError:
+			return i, fmt.Sprintf("%s is half a character; expected both halves", data[i:i+6])
+		default:
+			i += 11
+		}
+	}
+	return 0, ""
+}
+
+// escaped returns the code unit that data begins with as \uXXXX, or 0.
+func escaped(data []byte) rune {
+	if !bytes.HasPrefix(data, []byte(`\u`)) {
+		return 0
+	}
+	unit, _ := strconv.ParseUint(string(data[2:6]), 16, 16) // four digits: the text is valid
+	return rune(unit)
+}
+
+// maxKeyBytes bounds the keys, so that paths are short however many there are.
+// It fits every field, id and pattern.
+const maxKeyBytes = topic.MaxBytes
 
 // A decoder walks JSON that is known to be valid.
 type decoder struct {
@@ -144,10 +182,10 @@ func (d *decoder) value(path string, into reflect.Value) bool {
 		into.Set(v)
 		return true
 	}
-	if rule, ok := into.Addr().Interface().(*Rule); ok {
+	if rule, ok := reflect.TypeAssert[*Rule](into.Addr()); ok {
 		return d.rule(path, rule)
 	}
-	if text, ok := into.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](into.Addr()); ok {
 		if !d.expect(path, '"', "a string") {
 			return false
 		}
@@ -206,7 +244,7 @@ func (d *decoder) object(path string, into reflect.Value) bool {
 			d.value(path, into.Field(i))
 			return
 		}
-		d.failKey(path, "unknown field %q; %s", key, suggest(key, known))
+		d.failKey(path, "unknown field %q; %s", key, suggestion{key, known})
 		d.skip()
 	})
 	return true
@@ -218,7 +256,7 @@ func (d *decoder) dictionary(path string, into reflect.Value) bool {
 	into.Set(reflect.MakeMap(t))
 	d.members(path, func(key, path string) {
 		k, v := reflect.New(t.Key()), reflect.New(t.Elem())
-		if text, ok := k.Interface().(encoding.TextUnmarshaler); ok {
+		if text, ok := reflect.TypeAssert[encoding.TextUnmarshaler](k); ok {
 			if !d.text(path, key, text) {
 				d.skip()
 				return
@@ -245,6 +283,11 @@ func (d *decoder) members(path string, do func(key, path string)) {
 		d.space()
 		d.at++ // the colon
 		d.space()
+		if len(key) > maxKeyBytes {
+			d.failAt(start, path, "a key of %d bytes begins with %q; expected at most %d", len(key), key[:10], maxKeyBytes)
+			d.skip()
+			continue
+		}
 		child := join(path, key)
 		if first, twice := d.places[child]; twice {
 			line, column := d.position(first.key)

@@ -46,13 +46,8 @@ type mistakes struct {
 	more int
 }
 
-func (m *mistakes) add(e *PolicyError) {
-	if len(m.list) == maxMistakes {
-		m.more++
-		return
-	}
-	m.list = append(m.list, e)
-}
+// full reports whether further mistakes are only counted.
+func (m *mistakes) full() bool { return len(m.list) >= maxMistakes }
 
 func (m *mistakes) count() int { return len(m.list) + m.more }
 

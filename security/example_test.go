@@ -53,7 +53,7 @@ func ExampleAuthority_Explain() {
 	}
 	fmt.Println(authority.Explain("stranger", plugbus.VerbSend, "indexer"))
 	// Output:
-	// "stranger" may not send "indexer": trust_level_mismatch (version 1 of the policy)
+	// "stranger" may not send to "indexer": trust_level_mismatch (version 1 of the policy)
 	//   name       yes
 	//   plugin     yes
 	//   allow      yes  true in plugins.stranger.canSendMessages (testdata/indexer.json:31:7)
@@ -61,6 +61,7 @@ func ExampleAuthority_Explain() {
 	//   trust      no   "stranger" is untrusted, "indexer" is trusted
 	//   recipient  yes  true in plugins.indexer.canReceiveMessages (testdata/indexer.json:14:32)
 	//   rate       yes  messages: 10 per 1m0s, burst 10
+	//   rate       yes  bytes: 1048576 per 1m0s, burst 1048576
 	//   to allow it: set plugins.stranger.trust to "basic"
 }
 
@@ -119,8 +120,8 @@ func ExampleSubject_Refuse() {
 		fmt.Println(errors.Is(err, plugbus.ErrDenied), err)
 	}
 	// Output:
-	// true plugin "screen" may not send "stranger": no_send_permission
-	// true plugin "screen" may not send "nobody": no_send_permission
+	// true plugin "screen" may not send to "stranger": no_send_permission
+	// true plugin "screen" may not send to "nobody": no_send_permission
 }
 
 // A meter says how long to wait.

@@ -44,9 +44,9 @@ type Layer struct {
 func (e Explanation) String() string {
 	var b strings.Builder
 	if e.Allowed {
-		fmt.Fprintf(&b, "%q may %s %q", e.Plugin, e.Verb, e.Object)
+		fmt.Fprintf(&b, "%q may %s %q", e.Plugin, e.Verb.Phrase(), e.Object)
 	} else {
-		fmt.Fprintf(&b, "%q may not %s %q: %s", e.Plugin, e.Verb, e.Object, e.Reason)
+		fmt.Fprintf(&b, "%q may not %s %q: %s", e.Plugin, e.Verb.Phrase(), e.Object, e.Reason)
 	}
 	if e.Version != 0 {
 		fmt.Fprintf(&b, " (version %d of the policy)", e.Version)
@@ -78,11 +78,18 @@ func (p *Policy) explain(q query) Explanation {
 		Allowed: reason == "", Reason: reason,
 		Rule: t.rule, Layers: t.layers, Remedy: strings.Join(t.fixes, "; "),
 	}
-	if g := p.lookup(q.id); g != nil && useOf(q.verb).metered {
-		op := useOf(q.verb).op
-		e.Layers = append(e.Layers, Layer{Name: "rate", Passed: g.rates[op] == nil || g.rates[op].Limit > 0, Detail: rateText(op, g.rates[op])})
+	if g, use := p.lookup(q.id), useOf(q.verb); g != nil && use.metered {
+		e.Layers = append(e.Layers, rateLayer(use.op, g.rates[use.op]))
+		if use.carries && g.rates[Bytes] != nil {
+			e.Layers = append(e.Layers, rateLayer(Bytes, g.rates[Bytes]))
+		}
 	}
 	return e
+}
+
+// rateLayer returns a layer for a rate, which no name decides.
+func rateLayer(op Operation, r *Rate) Layer {
+	return Layer{Name: "rate", Passed: r == nil || r.Limit > 0, Detail: rateText(op, r)}
 }
 
 // A trace writes down what decide does.
@@ -113,19 +120,19 @@ func (t *trace) add(name string, says plugbus.Reason, by *entry, fix fix) {
 func (t *trace) detail(name string, says plugbus.Reason, by *entry, fix fix) string {
 	switch {
 	case by != nil && name == layerTrust:
-		return fmt.Sprintf("requiresTrust of %v; %s", by, t.trustOf(t.query.id))
+		return fmt.Sprintf("requiresTrust of %v; %s", by, t.trustOf(t.query.id)) + t.behalf(fix)
 	case by != nil:
 		return by.String()
 	case says == plugbus.ReasonCheckFailed:
 		return "there is no such verb"
 	case says == plugbus.ReasonInvalidName:
-		return "the object is outside the grammar, whatever the policy says"
+		return "the object is outside the grammar, whatever the policy says; a pattern is not a name"
 	case says == plugbus.ReasonReservedName:
 		return "the name belongs to the hub, whatever the policy says"
 	case says == plugbus.ReasonUnknownPlugin:
 		return fmt.Sprintf("%q is not under \"plugins\" of %v", fix.value, t.policy)
 	case name == layerTrust:
-		return t.trustOf(t.query.id) + ", " + t.trustOf(t.query.object)
+		return t.trustOf(t.query.id) + ", " + t.trustOf(t.query.object) + t.behalf(fix)
 	case fix.do == fixAllow:
 		return fmt.Sprintf("nothing in %s.%s allows %q", join("plugins", fix.plugin), fix.verb, fix.value)
 	case fix.do == fixAccess:
@@ -142,6 +149,14 @@ func (t *trace) trustOf(id string) string {
 		return fmt.Sprintf("%q is unknown", id)
 	}
 	return fmt.Sprintf("%q is %s", id, g.Trust)
+}
+
+// behalf says that the trust of those on the chain is what does not suffice.
+func (t *trace) behalf(fix fix) string {
+	if fix.do != fixTrust || fix.plugin != "" {
+		return ""
+	}
+	return fmt.Sprintf(", on behalf of one that is %s", t.query.least)
 }
 
 // A fix is the smallest change that makes one layer pass.
@@ -161,7 +176,8 @@ const (
 	fixAllow          // the value, for the verb
 	fixAccess         // the verb, for the store named value
 	fixRemove         // the value from the field
-	fixTrust          // the plugin up to the value
+	fixTrust          // the plugin up to the value; without one, all who led to the act
+	fixRaise          // the number in the field
 )
 
 // text says what to do.
@@ -181,7 +197,12 @@ func (f fix) text(p *Policy) string {
 	case fixRemove:
 		return fmt.Sprintf("remove %q from %s", f.value, f.field)
 	case fixTrust:
+		if f.plugin == "" {
+			return fmt.Sprintf("raise the trust of each plugin on the chain to %q", f.value)
+		}
 		return fmt.Sprintf("set %s.trust to %q", plugin, f.value)
+	case fixRaise:
+		return fmt.Sprintf("raise %s.%s", plugin, f.field)
 	}
 	return ""
 }

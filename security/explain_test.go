@@ -160,6 +160,13 @@ func TestExplainRates(t *testing.T) {
 	require.True(t, e.Allowed)
 	last := e.Layers[len(e.Layers)-1]
 	require.Equal(t, security.Layer{Name: "rate", Passed: false, Detail: "events: 0 per 1m0s, burst 0"}, last)
+
+	p = policy(t, `{"p":{"emit":true,"subscribe":true,"rates":{"bytes":{"limit":0}}}}`)
+	layers := p.Explain("p", plugbus.VerbEmit, "x").Layers
+	require.Equal(t, security.Layer{Name: "rate", Passed: false, Detail: "bytes: 0 per 1m0s, burst 0"}, layers[len(layers)-1])
+	for _, l := range p.Explain("p", plugbus.VerbSubscribe, "x").Layers {
+		require.True(t, l.Passed, "it carries no bytes: %v", l)
+	}
 }
 
 // TestExplainIsBounded shows that an explanation is no larger than what it is

@@ -22,9 +22,9 @@ import (
 type Meter struct {
 	start time.Time // the times below count nanoseconds from here
 
-	// watch is told now and then of the attempts in the window. It is called
-	// without the lock. It may be nil.
-	watch func(at time.Time, attempts uint64, r Rate)
+	// watch is told now and then of the attempts in the window, before an act and
+	// with it. It is called without the lock. It may be nil.
+	watch func(at time.Time, before, attempts uint64, r Rate)
 
 	// stock holds the latest time of an act, and in its low bits how many acts
 	// are paid for. While these are 0, it is changed only with the mutex held.
@@ -99,7 +99,7 @@ func (m *Meter) take(t, n int64) time.Duration {
 		wait = m.wait(n, float64(have)+tokens)
 	}
 	m.fill(now, have)
-	m.unlockAndTell(now)
+	m.unlockAndTell(now, n)
 	return wait
 }
 
@@ -119,15 +119,15 @@ func (m *Meter) refuse(at time.Time) {
 	now, have := m.empty(int64(at.Sub(m.start)))
 	m.window.add(m.slot, 0, 1)
 	m.fill(now, have)
-	m.unlockAndTell(now)
+	m.unlockAndTell(now, 1)
 }
 
-// unlockAndTell ends an act.
-func (m *Meter) unlockAndTell(now time.Time) {
+// unlockAndTell ends an act that tried n.
+func (m *Meter) unlockAndTell(now time.Time, n int64) {
 	attempts, r := m.window.attempts(), m.rate
 	m.mu.Unlock()
 	if m.watch != nil {
-		m.watch(now, attempts, r)
+		m.watch(now, attempts-uint64(n), attempts, r)
 	}
 }
 
@@ -223,7 +223,7 @@ func (r Rate) normal() Rate {
 	}
 	r.Per = min(max(r.Per, minPer), maxPer)
 	r.Limit = min(max(r.Limit, 0), maxLimit)
-	r.Burst = min(r.Burst, maxLimit)
+	r.Burst = min(r.Burst, maxLimit, math.MaxInt) // the limiter counts in int
 	if r.Limit == 0 {
 		r.Burst = 0
 	}

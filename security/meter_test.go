@@ -1,6 +1,7 @@
 package security_test
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -135,6 +136,16 @@ func TestZeroAdmitsNothing(t *testing.T) {
 			require.Negative(t, m.Take(after(at), 1), "%v", r)
 		}
 		require.Zero(t, m.Take(start, 0), "nothing is nothing")
+	}
+}
+
+// TestLargestRate shows that the end of the range admits, also where an int has
+// 32 bits.
+func TestLargestRate(t *testing.T) {
+	for _, n := range []int64{math.MaxInt32, 1 << 31, 3_000_000_000, 1 << 32, 1_000_000_000_000, math.MaxInt64} {
+		m := security.NewMeter(security.Rate{Limit: n, Burst: n}, start)
+		require.Zero(t, m.Take(start, 1), n)
+		require.Zero(t, m.Take(start, 1<<30), n)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // mistakes returns the mistakes of an error.
 func mistakes(t *testing.T, err error) []*security.PolicyError {
 	t.Helper()
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what errors.Join returns is looked at itself.
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		e, ok := errors.AsType[*security.PolicyError](err)
 		require.True(t, ok, "want a *PolicyError, got %v", err)
@@ -47,6 +47,9 @@ func TestStrict(t *testing.T) {
 		{"{\"version\":1,\n\"description\":\"\xff\"}", `p.json:2:16: this is not valid UTF-8`},
 		{strings.Repeat("[", 20000), `exceeded max depth`},
 		{`[]`, `p.json:1:1: expected an object, got a list`},
+		{`{"version":1,"description":"\\ud800\ud83d\ude42\ud800x"}`, `p.json:1:48: \ud800 is half a character; expected both halves`},
+		{`{"version":1,"description":"\uD800\u0041"}`, `p.json:1:29: \uD800 is half a character; expected both halves`},
+		{`{"version":1,"description":"\udc00"}`, `p.json:1:29: \udc00 is half a character`},
 
 		// Keys.
 		{`{}`, `p.json:1:1: version: expected "version": 1`},
@@ -56,6 +59,7 @@ func TestStrict(t *testing.T) {
 		{plugin(`"Trust":"basic"`), `p.json:1:30: plugins.a.Trust: unknown field "Trust"; did you mean "trust"?`},
 		{plugin(`"trust":"basic","trust":"basic"`), `p.json:1:46: plugins.a.trust: "trust" is here twice; it is first in line 1, column 30`},
 		{`{"version":1,"plugins":{"a":{},` + "\n" + `"a":{}}}`, `p.json:2:1: plugins.a: "a" is here twice; it is first in line 1, column 25`},
+		{plugin(`"` + strings.Repeat("x", 256) + `":1`), `p.json:1:30: plugins.a: a key of 256 bytes begins with "xxxxxxxxxx"; expected at most 255`},
 		{plugin(`"limits":{"x":1}`), `p.json:1:40: plugins.a.limits.x: unknown field "x"; expected one of ["messageBytes" "payloadDepth" "payloadNodes" "subscriptions" "wildcards"]`},
 
 		// Types.

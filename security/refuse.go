@@ -7,7 +7,6 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
-	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // Refuse records a refusal in one audit entry, counts it, and returns the
@@ -82,35 +81,33 @@ func entryOf(e *plugbus.DeniedError, version uint64, why answer) audit.Entry {
 // why returns the rule and the remedy of a refusal, as far as the policy has
 // to do with it.
 func (s *Subject) why(r rules, g *grant, refusal plugbus.Refusal) answer {
-	if found := s.answer(r, refusal.Verb, refusal.Object, plugbus.Verified); found.permit.Reason == refusal.Reason {
-		return *found
+	for _, least := range []plugbus.Trust{plugbus.Verified, r.policy.least(refusal.Chain)} {
+		if found := s.answer(r, refusal.Verb, refusal.Object, least); found.permit.Reason == refusal.Reason {
+			return *found
+		}
 	}
 	if g == nil || g.all {
 		return answer{}
 	}
+	if found := r.policy.decidePattern(s.account.id, refusal.Verb, refusal.Object, false); found.reason == refusal.Reason {
+		return answer{rule: found.rule, remedy: found.fix.text(r.policy)}
+	}
 	path := join("plugins", s.account.id)
 	op := useOf(refusal.Verb).op
-	pattern, err := topic.Parse(refusal.Object)
-	switch reason := refusal.Reason; {
-	case reason == plugbus.ReasonRateLimitExceeded:
+	switch refusal.Reason {
+	case plugbus.ReasonRateLimitExceeded:
 		return answer{rule: rateText(op, g.rates[op]), remedy: fmt.Sprintf("raise %s.rates.%v", path, op)}
-	case reason == plugbus.ReasonByteRateExceeded:
+	case plugbus.ReasonByteRateExceeded:
 		return answer{rule: rateText(Bytes, g.rates[Bytes]), remedy: fmt.Sprintf("raise %s.rates.%v", path, Bytes)}
-	case reason == plugbus.ReasonTooLarge:
+	case plugbus.ReasonTooLarge:
 		return answer{
 			rule:   fmt.Sprintf("payloads: %d bytes, %d values, %d levels", g.Limits.MessageBytes, g.Limits.PayloadNodes, g.Limits.PayloadDepth),
 			remedy: fmt.Sprintf("raise messageBytes, payloadNodes or payloadDepth of %s.limits", path),
 		}
-	case reason == plugbus.ReasonInvalidContent:
+	case plugbus.ReasonInvalidContent:
 		return answer{rule: "the content checks of " + path, remedy: fmt.Sprintf("add %q to %s.content.except", refusal.Object, path)}
-	case reason == plugbus.ReasonSharedNotGranted:
+	case plugbus.ReasonSharedNotGranted:
 		return answer{rule: "nothing in " + path + ".shared matches", remedy: fmt.Sprintf("add %q to %s.shared", refusal.Object, path)}
-	case err == nil && pattern.Wildcards() > 0 &&
-		(reason == plugbus.ReasonPatternTooWide || reason == plugbus.ReasonInsufficientPermissions):
-		return answer{
-			rule:   fmt.Sprintf("no pattern in %s.%v.allow covers it", path, refusal.Verb),
-			remedy: fmt.Sprintf("add %q to %s.%v.allow", refusal.Object, path, refusal.Verb),
-		}
 	}
 	return answer{}
 }
@@ -124,7 +121,8 @@ func metered(r plugbus.Reason) bool {
 	}, r)
 }
 
-// A cutError is an error whose text was too long, or could not be had.
+// A cutError is an error of others, with its text as it once was: to ask for
+// it again may give another, or a panic.
 type cutError struct {
 	text string
 	err  error
@@ -143,9 +141,5 @@ func cutCause(err error) (cut error) {
 			cut = &cutError{text: fmt.Sprintf("an error of type %T whose text cannot be had", err)}
 		}
 	}()
-	text := err.Error()
-	if short := plugbus.CutText(text); short != text {
-		return &cutError{short, err}
-	}
-	return err
+	return &cutError{plugbus.CutText(err.Error()), err}
 }

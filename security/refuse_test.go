@@ -84,7 +84,10 @@ func TestEveryRefusalIsRecorded(t *testing.T) {
 // TestRefusalRemedies shows what the host reads about refusals that no name
 // decides.
 func TestRefusalRemedies(t *testing.T) {
-	a, log := audited(t, security.Options{Policy: policy(t, `{"p":{"emit":true,"rates":{"bytes":{"limit":10,"burst":5}}}}`)})
+	a, log := audited(t, security.Options{Policy: policy(t, `{"p":{"emit":true,
+		"subscribe":{"allow":["a.b","d.**"],"deny":["d.x.**"]},
+		"dataAccess":{"t.*":{"read":true,"requiresTrust":true},"t.x":{"read":false}},
+		"rates":{"bytes":{"limit":10,"burst":5}},"limits":{"wildcards":1}}}`)})
 	s := join(t, a, "p")
 	for _, test := range []struct {
 		verb         plugbus.Verb
@@ -98,6 +101,11 @@ func TestRefusalRemedies(t *testing.T) {
 		{plugbus.VerbEmit, "x", plugbus.ReasonInvalidContent, "the content checks of plugins.p", `add "x" to plugins.p.content.except`},
 		{plugbus.VerbEmit, "x", plugbus.ReasonSharedNotGranted, "nothing in plugins.p.shared matches", `add "x" to plugins.p.shared`},
 		{plugbus.VerbSubscribe, "a.*", plugbus.ReasonPatternTooWide, "no pattern in plugins.p.subscribe.allow covers it", `add "a.*" to plugins.p.subscribe.allow`},
+		{plugbus.VerbSubscribe, "c.*", plugbus.ReasonInsufficientPermissions, "no pattern in plugins.p.subscribe.allow covers it", `add "c.*" to plugins.p.subscribe.allow`},
+		{plugbus.VerbSubscribe, "d.x.*", plugbus.ReasonDeniedByRule, `"d.x.**" in plugins.p.subscribe.deny[0] (p.json:2:47)`, `remove "d.x.**" from plugins.p.subscribe.deny[0]`},
+		{plugbus.VerbSubscribe, "*.*", plugbus.ReasonQuotaExceeded, "patterns: 1 wildcards", "raise plugins.p.limits.wildcards"},
+		{plugbus.VerbRead, "t.*", plugbus.ReasonInsufficientTrustLevel, `requiresTrust of "t.*" in plugins.p.dataAccess["t.*"] (p.json:3:17)`, `set plugins.p.trust to "trusted"`},
+		{plugbus.VerbRead, "u.*", plugbus.ReasonInsufficientPermissions, "no pattern in plugins.p.dataAccess gives read on all of it", `set plugins.p.dataAccess["u.*"].read to true`},
 		{plugbus.VerbSubscribe, "x", plugbus.ReasonInsufficientPermissions, `nothing in plugins.p.subscribe allows "x"`, `add "x" to plugins.p.subscribe.allow`},
 		{plugbus.VerbEmit, "x", plugbus.ReasonCycle, "", ""},
 	} {
@@ -124,9 +132,53 @@ func TestRefusalIsWhole(t *testing.T) {
 	}, details(entry))
 }
 
+// TestRelayIsExplained shows that the host reads who is in the way of a message
+// that the sender alone might send (S5).
+func TestRelayIsExplained(t *testing.T) {
+	a, log := audited(t, security.Options{Policy: policy(t, `{"low":{},"mid":{"trust":"basic","send":true},
+		"top":{"trust":"verified","receive":true,"dataAccess":{"s":{"read":true,"requiresTrust":true}}}}`)})
+	for _, test := range []struct {
+		id           string
+		verb         plugbus.Verb
+		object       string
+		rule, remedy string
+	}{
+		{
+			"mid", plugbus.VerbSend, "top", `"mid" is basic, "top" is verified, on behalf of one that is untrusted`,
+			`raise the trust of each plugin on the chain to "basic"`,
+		},
+		{
+			"top", plugbus.VerbRead, "s", `requiresTrust of "s" in plugins.top.dataAccess.s (p.json:2:58); "top" is verified, on behalf of one that is untrusted`,
+			`raise the trust of each plugin on the chain to "trusted"`,
+		},
+	} {
+		s, via := join(t, a, test.id), chain.Chain{}.Then("low").Then(test.id)
+		require.True(t, s.Permit(test.verb, test.object).Allowed())
+		permit := s.PermitVia(via, test.verb, test.object)
+		require.False(t, permit.Allowed())
+		e, _ := errors.AsType[*plugbus.DeniedError](s.Refuse(plugbus.Refusal{
+			Verb: test.verb, Object: test.object, Reason: permit.Reason, Chain: via,
+		}))
+		entry, _ := log.Get(e.Record)
+		require.Equal(t, test.rule, details(entry)["rule"])
+		require.Equal(t, test.remedy, details(entry)["remedy"])
+	}
+}
+
 type hostileError struct{}
 
 func (hostileError) Error() string { panic("no") }
+
+// A fickleError has a text only once.
+type fickleError struct{ asked bool }
+
+func (e *fickleError) Error() string {
+	if e.asked {
+		panic("no")
+	}
+	e.asked = true
+	return "once"
+}
 
 // TestRefusalIsBounded shows that neither names nor causes of plugins make
 // errors and entries large, or panic (S11, A10).
@@ -143,6 +195,10 @@ func TestRefusalIsBounded(t *testing.T) {
 
 	err = s.Refuse(plugbus.Refusal{Verb: plugbus.VerbEmit, Object: "x", Reason: plugbus.ReasonInvalidPayload, Cause: hostileError{}})
 	require.ErrorContains(t, err, "an error of type security_test.hostileError whose text cannot be had")
+
+	err = s.Refuse(plugbus.Refusal{Verb: plugbus.VerbEmit, Object: "x", Reason: plugbus.ReasonInvalidPayload, Cause: &fickleError{}})
+	require.ErrorContains(t, err, "invalid_payload: once")
+	require.ErrorContains(t, err, "invalid_payload: once", "its text is asked for once")
 }
 
 // TestSilence shows that a plugin cannot find out by messages whether another

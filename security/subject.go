@@ -78,12 +78,7 @@ func (s *Subject) Permit(verb plugbus.Verb, object string) *plugbus.Permit {
 // be used as a relay to those who trust them.
 func (s *Subject) PermitVia(chain plugbus.Chain, verb plugbus.Verb, object string) *plugbus.Permit {
 	r := s.authority.state.Load().rules
-	least := plugbus.Verified
-	for _, id := range chain.Plugins() {
-		g, _ := r.policy.Grant(id) // who is unknown is not trusted
-		least = min(least, g.Trust)
-	}
-	return &s.answer(r, verb, object, least).permit
+	return &s.answer(r, verb, object, r.policy.least(chain)).permit
 }
 
 // PermitAt is Permit under the rules of an earlier version. The authority keeps
@@ -103,12 +98,17 @@ func (s *Subject) PermitAt(version uint64, verb plugbus.Verb, object string) *pl
 
 // PermitPattern says whether the plugin may do verb to what pattern matches.
 // One allow pattern must cover it, or, if narrow is true, overlap it. A deny
-// pattern refuses it only by covering it.
+// pattern refuses it only by covering it; one that overlaps it, like all that
+// may refuse some of the names, makes the permit partial.
 func (s *Subject) PermitPattern(verb plugbus.Verb, pattern string, narrow bool) *plugbus.Permit {
 	r := s.authority.state.Load().rules
-	return s.permit(r, verb, pattern, s.safely(func() plugbus.Reason {
-		return r.policy.decidePattern(s.account.id, verb, pattern, narrow)
+	var found ruling
+	p := s.permit(r, verb, pattern, s.safely(func() plugbus.Reason {
+		found = r.policy.decidePattern(s.account.id, verb, pattern, narrow)
+		return found.reason
 	}))
+	p.Partial = found.partial
+	return p
 }
 
 // answer decides, or finds what was decided.

@@ -7,10 +7,16 @@ import (
 	"strings"
 )
 
-// suggest says what may have been meant by a key that is not known.
-func suggest[V any](key string, known map[string]V) string {
-	names := slices.Sorted(maps.Keys(known))
-	if name := nearest(key, names); name != "" {
+// A suggestion says what may have been meant by a key that is not known. It is
+// found only when it is written.
+type suggestion struct {
+	key   string
+	known map[string]int
+}
+
+func (s suggestion) String() string {
+	names := slices.Sorted(maps.Keys(s.known))
+	if name := nearest(s.key, names); name != "" {
 		return fmt.Sprintf("did you mean %q?", name)
 	}
 	return fmt.Sprintf("expected one of %q", names)
