@@ -244,7 +244,7 @@ func (a *Authority) Join(id string) (*Subject, error) {
 		return a.join(id), nil
 	}
 	e.Record = a.record(audit.Entry{
-		Event: "join.refused", Actor: e.Plugin, Outcome: plugbus.Refused, Reason: e.Reason,
+		Event: "join.refused", Actor: HostID, Target: e.Plugin, Outcome: plugbus.Refused, Reason: e.Reason,
 		Details: []audit.Detail{{Key: "problem", Value: e.Problem}},
 	})
 	return nil, e

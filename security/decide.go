@@ -54,6 +54,7 @@ const (
 	layerPeer      = "peer"      // the policy knows the other plugin
 	layerTrust     = "trust"     // the trust of the two, or of the plugin, suffices
 	layerRecipient = "recipient" // the recipient may receive from the sender
+	layerPattern   = "pattern"   // for a pattern, all of these at once
 )
 
 func (p *Policy) run(d *decision, q query) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // An Explanation says why a plugin may, or may not, do something. It is for
@@ -65,19 +66,47 @@ func (e Explanation) String() string {
 }
 
 // Explain answers as [Subject.Permit] would for a plugin under this policy, and
-// says why. It runs the same code.
+// says why. It runs the same code. Where the verb takes patterns, which are
+// subscribe and consume, and the object has a wildcard, it answers as
+// [Subject.PermitPattern] would.
 func (p *Policy) Explain(id string, verb plugbus.Verb, object string) Explanation {
-	return p.explain(query{id, verb, object, plugbus.Verified})
+	q := query{id, verb, object, plugbus.Verified}
+	if verb == plugbus.VerbSubscribe || verb == plugbus.VerbConsume {
+		if pattern, err := topic.Parse(object); err == nil && pattern.Wildcards() > 0 {
+			return p.explainPattern(q)
+		}
+	}
+	return p.explain(q)
+}
+
+// explainPattern says why a plugin may, or may not, do something to all that a
+// pattern matches.
+func (p *Policy) explainPattern(q query) Explanation {
+	found := p.decidePattern(q.id, q.verb, q.object, false)
+	l := Layer{Name: layerPattern, Passed: found.reason == "", Reason: found.reason, Detail: plugbus.CutText(found.rule)}
+	switch {
+	case l.Passed && found.partial:
+		l.Detail = "all of it is allowed but for what is denied by name, delivery by delivery"
+	case found.reason == plugbus.ReasonUnknownPlugin:
+		l.Detail = plugbus.CutText(fmt.Sprintf("%q is not under \"plugins\" of %v", q.id, p))
+		found.fix = fix{do: fixAdd, value: q.id}
+	}
+	return p.withRates(q, Explanation{
+		Allowed: l.Passed, Reason: l.Reason, Rule: l.Detail, Layers: []Layer{l}, Remedy: plugbus.CutText(found.fix.text(p)),
+	})
 }
 
 func (p *Policy) explain(q query) Explanation {
 	t := &trace{query: q, policy: p}
 	reason := p.decide(q, t)
-	e := Explanation{
-		Plugin: plugbus.CutText(q.id), Verb: q.verb, Object: plugbus.CutText(q.object),
-		Allowed: reason == "", Reason: reason,
-		Rule: t.rule, Layers: t.layers, Remedy: strings.Join(t.fixes, "; "),
-	}
+	return p.withRates(q, Explanation{
+		Allowed: reason == "", Reason: reason, Rule: t.rule, Layers: t.layers, Remedy: strings.Join(t.fixes, "; "),
+	})
+}
+
+// withRates adds to an explanation what it is about, and the rates of that.
+func (p *Policy) withRates(q query, e Explanation) Explanation {
+	e.Plugin, e.Verb, e.Object = plugbus.CutText(q.id), q.verb, plugbus.CutText(q.object)
 	if g, use := p.lookup(q.id), useOf(q.verb); g != nil && use.metered {
 		e.Layers = append(e.Layers, rateLayer(use.op, g.rates[use.op]))
 		if use.carries && g.rates[Bytes] != nil {

@@ -28,6 +28,9 @@ func TestExplainAgrees(t *testing.T) {
 			for _, verb := range append(plugbus.Verbs(), 0, 77) {
 				for _, object := range append(namesFor(verb), "a b", "", "p.*") {
 					permit, e := s.Permit(verb, object), a.Explain(id, verb, object)
+					if object == "p.*" && (verb == plugbus.VerbSubscribe || verb == plugbus.VerbConsume) {
+						permit = s.PermitPattern(verb, object, false)
+					}
 					require.Equal(t, permit.Reason, e.Reason, "%s %s %q\n%v", id, verb, object, e)
 					require.Equal(t, permit.Allowed(), e.Allowed)
 					require.Equal(t, permit.Version, e.Version)
@@ -175,4 +178,30 @@ func TestExplainIsBounded(t *testing.T) {
 	huge := strings.Repeat("x", 1<<20)
 	require.Less(t, len(policy(t, `{}`).Explain(huge, plugbus.VerbEmit, huge).String()), 10*plugbus.MaxTextBytes)
 	require.Less(t, len(policy(t, `{}`).Explain(huge, plugbus.VerbEmit, "x").String()), 10*plugbus.MaxTextBytes)
+}
+
+// Explain answers for the pattern of a subscription as PermitPattern does.
+func TestExplainPatterns(t *testing.T) {
+	p, err := security.Parse([]byte(`{"version": 1, "plugins": {"indexer": {
+		"subscribe": {"allow": ["files.**"], "deny": ["files.secret.**"]}}}}`), "p.json")
+	require.NoError(t, err)
+	a, err := security.New(security.Options{Policy: p})
+	require.NoError(t, err)
+	s, err := a.Join("indexer")
+	require.NoError(t, err)
+	for _, test := range []struct{ pattern, rule, remedy string }{
+		{"files.**", "but for what is denied", ""},
+		{"files.new.*", "", ""},
+		{"files.secret.*", `"files.secret.**"`, "remove"},
+		{"mail.*", "no pattern in plugins.indexer.subscribe.allow covers it", `add "mail.*" to plugins.indexer.subscribe.allow`},
+		{"*.new", "", `add "*.new"`},
+	} {
+		e := a.Explain("indexer", plugbus.VerbSubscribe, test.pattern)
+		require.Equal(t, s.PermitPattern(plugbus.VerbSubscribe, test.pattern, false).Reason, e.Reason, test.pattern)
+		require.Equal(t, e.Reason == "", e.Allowed, test.pattern)
+		require.Contains(t, e.Rule, test.rule, test.pattern)
+		require.Contains(t, e.Remedy, test.remedy, test.pattern)
+	}
+	require.Equal(t, plugbus.ReasonUnknownPlugin, a.Explain("stranger", plugbus.VerbSubscribe, "files.*").Reason)
+	require.Contains(t, a.Explain("stranger", plugbus.VerbSubscribe, "files.*").Remedy, `add "stranger"`)
 }
