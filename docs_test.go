@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
+	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -309,4 +310,23 @@ func members(expr ast.Expr) []string {
 		}
 	}
 	return names
+}
+
+// TestReadme holds the README to the program that it shows, and to the commands
+// that it names.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme := text(t, "README.md")
+	program, err := os.ReadFile("examples/minimal/main.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(readme, "```go\n"+string(program)+"```\n") {
+		t.Error("README.md does not show examples/minimal/main.go as it is: copy it")
+	}
+	for _, command := range []string{"go run ./examples/quickstart", "go test work"} {
+		if !strings.Contains(readme, "\n    "+command+"\n") {
+			t.Errorf("README.md does not name the command %q", command)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 var (
@@ -56,7 +57,7 @@ type DeniedError struct {
 // Error says who asked for what, why not, and where the host finds more.
 func (e *DeniedError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "plugin %q may not %s %q: %s", e.Plugin, e.Verb, e.Object, e.Reason)
+	fmt.Fprintf(&b, "plugin %q may not %s %q: %s", e.Plugin, e.Verb.Phrase(), e.Object, e.Reason)
 	if e.Cause != nil {
 		fmt.Fprintf(&b, ": %v", e.Cause)
 	}
@@ -78,7 +79,7 @@ func (e *DeniedError) Error() string {
 // Is reports whether target is [ErrDenied], or [ErrInvalid] where no policy
 // could ever allow the act.
 func (e *DeniedError) Is(target error) bool {
-	switch target { //nolint:errorlint // Is compares sentinels; errors.Is walks the causes.
+	switch target {
 	case ErrDenied:
 		return true
 	case ErrInvalid:
@@ -127,16 +128,28 @@ func (e *TypeError) Error() string {
 func (e *TypeError) Unwrap() error { return e.Err }
 
 // CutText returns s in at most MaxTextBytes of valid UTF-8. It is for text of
-// plugins on its way into errors, logs and audit entries.
+// plugins on its way into errors, logs and audit entries, so it reads no more of
+// s than that.
 func CutText(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= MaxTextBytes {
+	const mark = "…"
+	long := len(s) > MaxTextBytes
+	if long {
+		s = beginning(s, MaxTextBytes)
+	}
+	s = strings.ToValidUTF8(s, "\uFFFD") // can make it longer
+	if !long && len(s) <= MaxTextBytes {
 		return s
 	}
-	const mark = "…"
-	cut := MaxTextBytes - len(mark)
-	for cut > 0 && s[cut]&0xC0 == 0x80 { // inside a rune
-		cut--
+	return beginning(s, MaxTextBytes-len(mark)) + mark
+}
+
+// beginning returns at most n bytes of s, and cuts no rune in two.
+func beginning(s string, n int) string {
+	if len(s) <= n {
+		return s
 	}
-	return s[:cut] + mark
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

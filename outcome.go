@@ -3,6 +3,7 @@ package plugbus
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // An Outcome is how the delivery of one event or message to one recipient
@@ -49,7 +50,7 @@ func (o *Outcome) UnmarshalText(text []byte) error {
 //
 // The door counts what it accepts and workers count how deliveries end;
 // neither figure is computed from the other.
-type Ledger struct {
+type Ledger struct { //nolint:recvcheck // A ledger is a value; only Add and Count change it.
 	Offered  uint64 `json:"offered"`
 	Refused  uint64 `json:"refused"`
 	Full     uint64 `json:"full"`
@@ -133,7 +134,8 @@ func (l Ledger) Check() error {
 
 // String lists the figures that are not zero, in the order of the fields.
 func (l Ledger) String() string {
-	s := fmt.Sprintf("offered %d = refused %d + full %d + accepted %d; accepted = handled %d",
+	var b strings.Builder
+	fmt.Fprintf(&b, "offered %d = refused %d + full %d + accepted %d; accepted = handled %d",
 		l.Offered, l.Refused, l.Full, l.Accepted, l.Handled)
 	for _, f := range []struct {
 		name string
@@ -149,8 +151,8 @@ func (l Ledger) String() string {
 		{"running", l.Running},
 	} {
 		if f.n != 0 {
-			s += fmt.Sprintf(" + %s %d", f.name, f.n)
+			fmt.Fprintf(&b, " + %s %d", f.name, f.n)
 		}
 	}
-	return s
+	return b.String()
 }

@@ -42,6 +42,19 @@ func Verbs() []Verb {
 // String returns the verb as policies spell it, such as "emit".
 func (v Verb) String() string { return enumString("Verb", verbNames[:], int(v)) }
 
+// Phrase returns the verb as it stands before its object in a sentence, such as
+// "subscribe to".
+func (v Verb) Phrase() string {
+	switch v {
+	case VerbSend, VerbSubscribe, VerbPublish, VerbWrite:
+		return v.String() + " to"
+	case VerbReceive:
+		return v.String() + " from"
+	default:
+		return v.String()
+	}
+}
+
 // MarshalText returns what String returns, or an error for an unknown verb.
 func (v Verb) MarshalText() ([]byte, error) { return enumText("verb", verbNames[:], int(v)) }
 

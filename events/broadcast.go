@@ -51,8 +51,7 @@ func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audien
 		return Receipt{}, &OptionError{"Audience", "Capabilities or LeastTrust", "IDs only, in a bus without a hub"}
 	}
 	for {
-		r := &route{permit: c.guard.Permit(plugbus.VerbBroadcast, name)}
-		r.origin = &origin{name: name, source: c.id, salt: b.salt, version: r.permit.Version}
+		r := c.newRoute(plugbus.VerbBroadcast, name)
 		var e Event
 		if err := c.admit(ctx, plugbus.VerbBroadcast, r, data, &o, &e); err != nil {
 			return Receipt{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,8 @@ type Options struct {
 	// 10,000; if negative, there is no history. At most 10 million.
 	HistoryEvents int
 
-	// HistoryBytes bounds the payloads and headers in the history. If zero, it
-	// is 32 MiB.
+	// HistoryBytes bounds the payloads and headers in the history, which keeps
+	// one event whatever its size. If zero, it is 32 MiB.
 	HistoryBytes int64
 
 	// HistoryAge bounds how long an event stays in the history. If zero, it is
@@ -195,6 +196,10 @@ func (b *Bus) Close(ctx context.Context) error {
 		clients = append(clients, c)
 	}
 	b.mu.Unlock()
+	owner, last := actor.Owner(ctx), len(clients)-1
+	if own := slices.IndexFunc(clients, func(c *Client) bool { return c.actor == owner }); own >= 0 {
+		clients[own], clients[last] = clients[last], clients[own] // The ctx of a handler ends with its client.
+	}
 	for _, c := range clients {
 		c.BeginDrain()
 	}

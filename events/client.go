@@ -160,6 +160,7 @@ func (c *Client) Close(ctx context.Context) error {
 			select {
 			case <-c.drained:
 			case <-c.session.Done():
+				err = c.session.Err()
 			case <-ctx.Done():
 				err = ctx.Err()
 			}
@@ -196,8 +197,10 @@ func (c *Client) fence() (cancelled, abandoned int) {
 	b.mu.Unlock()
 	c.end()
 	for _, s := range hung {
-		abandoned += s.abandonAll()
-		s.report(plugbus.Abandoned, &Event{}, ErrClosed)
+		for _, e := range s.abandonAll() {
+			abandoned++
+			s.report(plugbus.Abandoned, e, ErrClosed)
+		}
 	}
 	if c.ownActor {
 		c.actor.Retire()

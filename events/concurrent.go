@@ -10,8 +10,11 @@ import (
 // A call is one call of a handler that somebody else may have to end: it has a
 // time-out, or is one of several of a concurrent subscription.
 type call struct {
-	event     string
-	abandoned bool // under the subscription's lock
+	event Event
+
+	// Under the subscription's lock.
+	abandoned bool
+	looks     int // of the watch for slow handlers
 }
 
 // spawn starts calls of a concurrent subscription, as many as it may have.
@@ -26,7 +29,7 @@ func (s *Subscription) spawn() {
 // beginCall takes the next event of a concurrent subscription. s.mu is held.
 func (s *Subscription) beginCall() (Event, *call) {
 	e := s.takeFirst()
-	c := &call{event: e.Name()}
+	c := &call{event: e}
 	if s.active == nil {
 		s.active = map[*call]struct{}{}
 	}
@@ -47,6 +50,7 @@ func (s *Subscription) calls(e Event, c *call) {
 			s.client.bus.actors.Go(func() { s.calls(next, c) })
 		}
 	}()
+	s.client.bus.armWatch()
 	for more := true; more; {
 		outcome, err := s.serve(&e, c)
 		e, c, more = s.endCall(c, outcome, &e, err)
@@ -72,10 +76,10 @@ func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) 
 	if !c.abandoned && err != nil {
 		s.report(o, e, err)
 	}
-	switch {
-	case w&(closed|detached) != 0:
+	if w&(closed|detached) != 0 {
 		s.settle()
-	case s.wants():
+	}
+	if s.wants() {
 		s.signal(nil) // The worker reads the next page of the history.
 	}
 	if !more {
@@ -86,9 +90,9 @@ func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) 
 
 // limit returns a context that ends when the handler's time is over. The
 // delivery is then abandoned, unless stop is called before.
-func (s *Subscription) limit(ctx context.Context, c *call) (limited context.Context, stop func()) {
+func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited context.Context, stop func()) {
 	if c == nil {
-		c = &call{}
+		c = &call{event: *e}
 		s.mu.Lock()
 		s.call = c
 		s.mu.Unlock()
@@ -96,7 +100,7 @@ func (s *Subscription) limit(ctx context.Context, c *call) (limited context.Cont
 	limited, cancel := context.WithTimeout(ctx, s.opts.timeout)
 	timer := time.AfterFunc(s.opts.timeout, func() {
 		if s.abandonCall(c) {
-			s.report(plugbus.Abandoned, &Event{}, ErrTimedOut)
+			s.report(plugbus.Abandoned, &c.event, ErrTimedOut)
 			s.client.bus.idle.tell()
 		}
 	})
@@ -122,20 +126,25 @@ func (s *Subscription) abandonCall(c *call) bool {
 }
 
 // abandonAll gives every running call of a closed subscription its outcome, and
-// returns how many there were.
-func (s *Subscription) abandonAll() (n int) {
+// returns their events. That of a call without a time-out is the worker's alone,
+// and stays unnamed.
+func (s *Subscription) abandonAll() (left []*Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.word.Load()&(running|abandoned) == running {
 		s.flag(abandoned)
-		n++
+		if s.call != nil {
+			left = append(left, &s.call.event)
+		} else {
+			left = append(left, &Event{})
+		}
 	}
 	for c := range s.active {
 		if !c.abandoned {
 			c.abandoned = true
-			n++
+			left = append(left, &c.event)
 		}
 	}
-	s.counts.Abandoned += uint64(n)
-	return n
+	s.counts.Abandoned += uint64(len(left))
+	return left
 }

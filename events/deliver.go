@@ -46,16 +46,16 @@ func (s *Subscription) signal(wakes *actor.Wakes) {
 // wants reports whether s has something for its worker to do.
 func (s *Subscription) wants() bool {
 	switch w := s.word.Load(); {
-	case w&(closed|detached) != 0 && s.chunk != nil:
+	case w&(closed|detached) != 0 && s.pinned.Load():
 		return true
 	case w&closed != 0:
 		return false
 	case s.opts.concurrent > 1:
-		return s.reading.Load() && s.private.Load() == 0
+		return s.reading.Load() && s.peek() == nothing
 	case s.reading.Load() || s.private.Load() > 0:
 		return true
 	default:
-		return s.chunk != nil && s.log.count.Load() != w>>posShift
+		return s.pinned.Load() && s.log.count.Load() != w>>posShift
 	}
 }
 
@@ -84,13 +84,19 @@ func (s *Subscription) next() uint64 {
 		}
 	}
 	if s.private.Load() > 0 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if first := s.first(); first != nil {
-			key = min(key, first.seq)
-		}
+		key = min(key, s.peek())
 	}
 	return key
+}
+
+// peek returns the Seq of what first returns, or nothing.
+func (s *Subscription) peek() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first := s.first(); first != nil {
+		return first.seq
+	}
+	return nothing
 }
 
 // first returns the first event of the page and the queue. While s reads the
@@ -141,6 +147,7 @@ func (s *Subscription) claim() {
 	want := max(pos, count-min(count, uint64(s.opts.buffer)))
 	if want > pos || pos >= s.chunk.end.Load() {
 		pos = l.advance(s, pos, want)
+		count = l.count.Load() // The oldest chunk left may begin after the old count.
 	}
 	n := min(count, s.chunk.end.Load(), pos+uint64(max(1, s.opts.buffer/8))) - pos
 	s.batch = s.chunk.records[pos-s.chunk.start:][:n]
@@ -154,10 +161,7 @@ func (s *Subscription) dropped(l *log, from, to uint64) {
 	if s.word.Load()&(closed|detached) != 0 {
 		return // Counted already.
 	}
-	if s.lost == nil {
-		s.lost = map[string]uint64{}
-	}
-	l.lost(s, from, to, s.lost)
+	l.lost(s, from, to, s.losses())
 	s.counts.Dropped += to - from
 	s.slow += to - from
 	s.word.Add((to - from) << posShift)
@@ -167,20 +171,21 @@ func (s *Subscription) dropped(l *log, from, to uint64) {
 // step handles events up to bound, a Seq, and at most budget of them, of what
 // next has found.
 func (s *Subscription) step(bound uint64, budget int) (n int) {
-	var e Event
+	e := &s.taken
 	defer func() {
 		if s.word.Load()&running != 0 {
 			n++
 			s.finish(plugbus.Failed, s.now, failure(recover()))
 		}
+		*e = Event{} // Nobody holds on to the payload.
 	}()
 	for n < budget {
 		if s.private.Load() > 0 {
 			var ok bool
-			if e, ok = s.takeOutside(bound); ok {
-				s.now = &e
-				outcome, err := s.serve(&e, nil)
-				s.finish(outcome, &e, err)
+			if *e, ok = s.takeOutside(bound); ok {
+				s.now = e
+				outcome, err := s.serve(e, nil)
+				s.finish(outcome, e, err)
 				n++
 				continue
 			}
@@ -195,11 +200,11 @@ func (s *Subscription) step(bound uint64, budget int) (n int) {
 		if !s.start() {
 			return n
 		}
-		e = s.batch[0]
-		s.now = &e
+		*e = s.batch[0]
+		s.now = e
 		s.batch = s.batch[1:]
-		outcome, err := s.serve(&e, nil)
-		s.finish(outcome, &e, err)
+		outcome, err := s.serve(e, nil)
+		s.finish(outcome, e, err)
 		n++
 	}
 	return n
@@ -211,11 +216,26 @@ func (s *Subscription) takeOutside(bound uint64) (e Event, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.first()
-	if s.word.Load()&closed != 0 || first == nil || first.seq > bound || len(s.batch) > 0 && s.batch[0].seq < first.seq {
+	switch {
+	case s.word.Load()&closed != 0 || first == nil || first.seq > bound:
 		return e, false
+	case s.precedes(first):
+		return e, false
+	case bound == nothing-1 && s.client.attached.Load() > 1:
+		return e, false // There was no limit for one subscription, but now there are two.
 	}
 	s.flag(running | outside)
+	s.welcome()
 	return s.takeFirst(), true
+}
+
+// precedes reports whether the log may have an event before e: what it got since
+// the last claim may be.
+func (s *Subscription) precedes(e *Event) bool {
+	if len(s.batch) > 0 {
+		return s.batch[0].seq < e.seq
+	}
+	return s.chunk != nil && s.log.count.Load() != s.word.Load()>>posShift
 }
 
 // start starts the delivery of the first event of the batch, unless the log is
@@ -335,21 +355,22 @@ func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error
 	if concurrent == nil && !s.permitted(e) || concurrent != nil && !c.guard.Permit(plugbus.VerbSubscribe, e.Name()).Allowed() {
 		return plugbus.Undeliverable, fmt.Errorf("plugin %q may no longer subscribe to %q: %w", c.id, e.Name(), plugbus.ErrDenied)
 	}
-	if s.missed.Load() > 0 {
-		e.info = e.info.missing(s.missed.Swap(0))
-	}
-	if s.cut.Load() && s.cut.Swap(false) {
-		e.info |= infoTruncated
-	}
 	var ctx context.Context
 	if concurrent == nil {
 		c.actor.Serve(e.meta.chain)
 		ctx = c.contextFor(e.meta.chain)
 	} else {
+		c.actor.Enter(e.meta.chain)
+		defer c.actor.Leave(e.meta.chain)
 		ctx = c.actor.NewContext(c.session, e.meta.chain)
 	}
-	if s.opts.filter != nil && !s.opts.filter(*e) {
-		return plugbus.Handled, nil
+	if s.opts.filter != nil {
+		if !s.opts.filter(*e) {
+			return plugbus.Handled, nil
+		}
+		if s.word.Load()&closed != 0 {
+			return plugbus.Cancelled, nil // While the filter ran.
+		}
 	}
 	if s.opts.once {
 		if s.fired.Swap(true) {
@@ -357,8 +378,14 @@ func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error
 		}
 		s.Unsubscribe()
 	}
+	if s.missed.Load() > 0 {
+		e.info = e.info.missing(s.missed.Swap(0))
+	}
+	if s.cut.Load() && s.cut.Swap(false) {
+		e.info |= infoTruncated
+	}
 	if s.opts.timeout > 0 {
-		limited, stop := s.limit(ctx, concurrent)
+		limited, stop := s.limit(ctx, e, concurrent)
 		defer stop()
 		ctx = limited
 	}

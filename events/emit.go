@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
@@ -169,7 +170,7 @@ func (c *Client) metaFor(cause chain.Chain, o *emitOptions, e *Event) *meta {
 	m := *plain.meta
 	m.headers, m.correlation, m.noHistory = o.headers, o.correlation, noHistory
 	if o.maxAge > 0 {
-		m.expires = e.nanos + int64(o.maxAge)
+		m.expires = e.nanos + min(int64(o.maxAge), math.MaxInt64-e.nanos)
 	}
 	return &m
 }
@@ -208,7 +209,7 @@ func (c *Client) publish(r *route, e *Event, needRoom bool) (receipt Receipt, cr
 		r = c.lead(r)
 	}
 	if needRoom {
-		if crowd = r.crowded(e.Size()); crowd != nil {
+		if crowd = r.crowded(e); crowd != nil {
 			b.mu.Unlock()
 			return receipt, crowd, nil
 		}
@@ -292,22 +293,22 @@ func (s *Subscription) offer(e *Event, wakes *actor.Wakes) bool {
 // enqueue is offer with s.mu held.
 func (s *Subscription) enqueue(e *Event) bool {
 	for !s.queue.hasRoom(e.Size(), s.opts.buffer, s.client.bus.opts.QueueBytes) {
+		var victim Event
 		var other bool
-		victim := *e
 		switch s.opts.overflow {
 		case RefuseToEmitter:
+			s.refused++
 			return false
 		case DropNewest:
-			victim, other = s.queue.dropLatest(e.Source())
+			if victim, other = s.queue.dropLatest(e.Source()); !other {
+				victim = *e
+			}
 		case DropOldest:
 			victim, other = s.queue.drop(e.Source()), true
 		}
 		s.counts.Dropped++
 		s.missed.Add(1)
-		if s.lost == nil {
-			s.lost = map[string]uint64{}
-		}
-		countSource(s.lost, victim.Source(), 1)
+		countSource(s.losses(), victim.Source(), 1)
 		if !other {
 			return true
 		}
@@ -320,16 +321,21 @@ func (s *Subscription) enqueue(e *Event) bool {
 
 // crowded returns a subscription whose queue has no room for an event, or nil.
 // bus.mu is held.
-func (r *route) crowded(size int) *Subscription {
+func (r *route) crowded(e *Event) *Subscription {
 	for _, l := range r.logs {
 		for s := range l.followers {
-			if s.full(size) {
+			if s.full(e.Size()) {
 				return s
 			}
 		}
 	}
 	for _, s := range r.queued {
-		if s.full(size) {
+		if s.full(e.Size()) {
+			return s
+		}
+	}
+	for _, s := range r.catching {
+		if e.meta.noHistory && s.full(e.Size()) {
 			return s
 		}
 	}

@@ -54,7 +54,7 @@ func (e *OptionError) Error() string {
 // Is reports whether target is [plugbus.ErrInvalid].
 func (e *OptionError) Is(target error) bool { return target == plugbus.ErrInvalid } //nolint:errorlint // Is compares sentinels.
 
-// A TruncatedError is the first element of a [Client.Replay] that the history
+// A TruncatedError is the element of a [Client.Replay] that says that the history
 // cannot answer in full: events that were asked for have been evicted.
 type TruncatedError struct {
 	After uint64 // events after this Seq were asked for

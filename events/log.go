@@ -217,12 +217,14 @@ func (s *Subscription) release() {
 		s.log.mu.Lock()
 		defer s.log.mu.Unlock()
 		s.log.unpin(s)
+		s.pinned.Store(false)
 		s.log.trim()
 	}
 }
 
-// lost counts by source what stands between two positions, of which the chunk
-// of s has the first. The records between may be gone. l.mu is held.
+// lost counts by source what stands between two positions. The first is in the
+// chunk of s or at its end; the second is there too, or in a chunk that is kept.
+// The records between may be gone. l.mu is held.
 func (l *log) lost(s *Subscription, from, to uint64, counts map[string]uint64) {
 	count := func(c *chunk) {
 		for i := max(from, c.start); i < min(to, c.end.Load()); i++ {
@@ -232,7 +234,7 @@ func (l *log) lost(s *Subscription, from, to uint64, counts map[string]uint64) {
 	if c := s.chunk; c.gone {
 		count(c)
 		for source, n := range l.evicted {
-			if n -= c.evicted[source]; n > 0 {
+			if n -= c.evicted[source]; n > 0 && to > c.end.Load() {
 				countSource(counts, source, n)
 			}
 		}
@@ -242,15 +244,13 @@ func (l *log) lost(s *Subscription, from, to uint64, counts map[string]uint64) {
 	}
 }
 
-// from returns the records from a position on, which s has not yet read. The
-// bus's lock is held.
-func (l *log) from(s *Subscription, pos uint64) []Event {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// between returns the records from a position on to another, which s has not yet
+// read, as far as they are kept. The bus's lock and l.mu are held.
+func (l *log) between(s *Subscription, from, to uint64) []Event {
 	var records []Event
 	take := func(c *chunk) {
-		if end := min(c.end.Load(), l.next); pos < end {
-			records = append(records, c.records[max(pos, c.start)-c.start:end-c.start]...)
+		if begin, end := max(from, c.start), min(to, c.end.Load()); begin < end {
+			records = append(records, c.records[begin-c.start:end-c.start]...)
 		}
 	}
 	if s.chunk.gone {
@@ -275,6 +275,7 @@ func (l *log) join(s *Subscription) {
 	l.room = max(l.room, s.opts.buffer)
 	l.tail.pins++
 	s.chunk = l.tail
+	s.pinned.Store(true)
 }
 
 // settle puts s on the rest list. The emitter of the next event wakes it.

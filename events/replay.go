@@ -39,7 +39,8 @@ func All() From { return From{kind: fromAll} }
 func Last(n int) From { return From{kind: fromLast, n: uint64(max(n, 0))} }
 
 // After begins with the first event after a Seq, which is how a reader goes on
-// where it stopped.
+// where it stopped. A Seq that the bus has not reached yet is the end of the
+// history.
 func After(seq uint64) From { return From{kind: fromAfter, n: seq} }
 
 // Since begins with the first event that is not older than t. A Seq is the
@@ -298,17 +299,15 @@ func (c *Client) mayReplay(ctx context.Context, p topic.Pattern) error {
 
 // readPage asks the door for one page, and reads it.
 func (c *Client) readPage(r *reader) (page []Event, done bool, err error) {
-	now := c.bus.clock.Now()
-	refusal := plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: r.pattern.String(), Hint: "replay asks for the right to subscribe"}
-	permit := c.guard.PermitPattern(plugbus.VerbSubscribe, r.pattern.String(), true)
-	if refusal.Reason = permit.Reason; refusal.Reason != "" {
-		return nil, false, c.refuse(refusal)
+	pattern := r.pattern.String()
+	permit := c.guard.PermitPattern(plugbus.VerbSubscribe, pattern, true)
+	if !permit.Allowed() {
+		return nil, false, c.refuse(plugbus.Refusal{
+			Verb: plugbus.VerbSubscribe, Object: pattern, Reason: permit.Reason, Hint: "to replay takes the right to subscribe",
+		})
 	}
-	if permit.Acts != nil {
-		if wait := permit.Acts.Take(now, 1); wait != 0 {
-			refusal.Reason, refusal.RetryAfter, refusal.Hint = plugbus.ReasonRateLimitExceeded, max(wait, 0), ""
-			return nil, false, c.refuse(refusal)
-		}
+	if err := c.takeAct(permit, pattern); err != nil {
+		return nil, false, err
 	}
 	b := c.bus
 	b.mu.Lock()
@@ -319,7 +318,7 @@ func (c *Client) readPage(r *reader) (page []Event, done bool, err error) {
 	if !r.begun {
 		r.live = b.seq
 	}
-	page, done = r.next(now)
+	page, done = r.next(b.clock.Now())
 	return page, done, nil
 }
 

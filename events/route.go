@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // A route is what the bus knows about the events of one name by one client:
@@ -48,11 +49,21 @@ func (c *Client) route(name string) *route {
 	}
 	r := table.at(name).Load()
 	if r == nil || r.origin.name != name || r.origin.version != version {
-		r = &route{permit: c.guard.Permit(plugbus.VerbEmit, name)}
-		r.origin = &origin{name: name, source: c.id, salt: c.bus.salt, version: r.permit.Version}
+		r = c.newRoute(plugbus.VerbEmit, name)
 		table.at(name).Store(r)
 	}
 	c.last.Store(r)
+	return r
+}
+
+// newRoute asks whether the door lets in the events of a name. No guard can let
+// in what is no name.
+func (c *Client) newRoute(verb plugbus.Verb, name string) *route {
+	r := &route{permit: c.guard.Permit(verb, name)}
+	r.origin = &origin{name: name, source: c.id, salt: c.bus.salt, version: r.permit.Version}
+	if r.permit.Allowed() && topic.CheckName(name) != nil {
+		r.permit = &plugbus.Permit{Version: r.permit.Version, Reason: plugbus.ReasonInvalidName}
+	}
 	return r
 }
 

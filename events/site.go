@@ -1,30 +1,39 @@
 package events
 
 import (
+	"path"
 	"runtime"
 	"strconv"
 	"strings"
 )
 
-// ownModule begins the functions of plugbus itself, which are not where a
-// plugin subscribed.
-const ownModule = "github.com/plugbus/plugbus/"
-
-// callSite returns where the plugin called the bus, as file:line.
+// callSite returns where the plugin called the bus: the file as its package
+// names it, and the line. Where the code was built is nobody's business.
 func callSite() string {
 	var pcs [16]uintptr
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		frame, more := frames.Next()
-		if !isOwn(frame.Function) || !more {
-			return frame.File + ":" + strconv.Itoa(frame.Line)
+		pkg := packageOf(frame.Function)
+		if more && (pkg == ownPackage || pkg == hubPackage) {
+			continue
 		}
+		return pkg + "/" + path.Base(frame.File) + ":" + strconv.Itoa(frame.Line)
 	}
 }
 
-// isOwn reports whether a function belongs to the packages that a call passes
-// through on its way to the bus.
-func isOwn(function string) bool {
-	rest, ok := strings.CutPrefix(function, ownModule)
-	return ok && (strings.HasPrefix(rest, "events.") || strings.HasPrefix(rest, "hub."))
+// A call of a plugin passes through these packages on its way to the bus.
+const (
+	ownPackage = "github.com/plugbus/plugbus/events"
+	hubPackage = "github.com/plugbus/plugbus/hub"
+)
+
+// packageOf returns the package of a function, such as
+// example.com/host/indexer.(*Indexer).Start.
+func packageOf(function string) string {
+	slash := strings.LastIndexByte(function, '/') + 1
+	if dot := strings.IndexByte(function[slash:], '.'); dot >= 0 {
+		return function[:slash+dot]
+	}
+	return function
 }

@@ -90,9 +90,13 @@ type SubscriptionStats struct {
 	Pattern string // "" for a handler of broadcasts
 	Site    string // where the plugin subscribed, as file:line
 	Ledger  plugbus.Ledger
-	Buffer  int               // how many events may wait
-	Lost    map[string]uint64 // events lost to the overflow rule, by source
-	Reading bool              // it still reads the history
+	Buffer  int  // how many events may wait
+	Reading bool // it still reads the history
+
+	// Lost counts the events lost to the overflow rule by source. With the rule
+	// DropOldest, those that make way while a handler runs are in Ledger at once,
+	// and here when it has returned.
+	Lost map[string]uint64
 }
 
 // Stats returns how the subscription fares.
@@ -112,6 +116,7 @@ func (s *Subscription) stats() SubscriptionStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stats.Lost = maps.Clone(s.lost)
+	stats.Ledger.Full = s.refused
 	stats.Ledger.Offered = stats.Ledger.Accepted + stats.Ledger.Full
 	return stats
 }
@@ -208,16 +213,11 @@ func (b *Bus) look() {
 	busy := false
 	for c := range b.everyClient() {
 		for s := range c.subs {
-			at, runs := s.where()
-			busy = busy || runs
-			if runs && at == s.watched && !s.warned {
-				s.warned = true
+			late, runs := s.look()
+			busy = busy || runs || c.actor.Running() // It may be about to call one.
+			for range late {
 				slow = append(slow, Slow{c.id, s.pattern.String(), s.site, b.opts.SlowAfter})
 			}
-			if at != s.watched {
-				s.warned = false
-			}
-			s.watched = at
 		}
 	}
 	b.mu.Unlock()
@@ -229,11 +229,26 @@ func (b *Bus) look() {
 	}
 }
 
-// where returns a mark that differs between any two calls of the handler, and
-// whether one runs.
-func (s *Subscription) where() (at [2]uint64, runs bool) {
+// look returns how many calls of the handler it sees for the second time, and
+// whether one runs. bus.mu is held.
+func (s *Subscription) look() (late int, runs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for c := range s.active {
+		if c.looks++; c.looks == 2 {
+			late++
+		}
+	}
 	w := s.word.Load()
-	return [2]uint64{w, s.counts.Ended()}, w&running != 0 || len(s.active) > 0
+	at := [2]uint64{w, s.counts.Ended()} // It differs between any two calls of the worker.
+	runs = w&running != 0
+	switch {
+	case at != s.watched:
+		s.warned = false
+	case runs && !s.warned:
+		s.warned = true
+		late++
+	}
+	s.watched = at
+	return late, runs || len(s.active) > 0
 }

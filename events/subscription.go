@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -44,6 +45,7 @@ type Subscription struct {
 	ready     atomic.Bool // in the inbox, in the heap, or with its worker
 	nextReady *Subscription
 	reading   atomic.Bool // the history; it has not caught up yet
+	pinned    atomic.Bool // has a chunk, for those who do not have s in the worker's place
 	fired     atomic.Bool // has handled the event of Once
 
 	// Under log.mu.
@@ -55,6 +57,7 @@ type Subscription struct {
 	key     uint64  // the Seq of the next event, as the heap knows it
 	batch   []Event // claimed of chunk
 	now     *Event  // the one that is being handled
+	taken   Event   // where it is, if not in chunk
 	seen    *meta   // the last meta that asked for nothing special
 	context *actor.Context
 	allowed allowance
@@ -74,6 +77,7 @@ type Subscription struct {
 	page    ring   // from the history
 	readTo  uint64 // events of the queue up to this Seq may be handled
 	lost    map[string]uint64
+	refused uint64             // events that the overflow rule refused to the emitter
 	call    *call              // the running one, if it has a time-out
 	active  map[*call]struct{} // the calls of a concurrent subscription
 	waiters []chan struct{}    // emitters that wait for room
@@ -131,6 +135,9 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 	if o.buffer == 0 {
 		o.buffer = c.bus.opts.Buffer
 	}
+	if c.ended.Load() {
+		return nil, fmt.Errorf("plugin %q subscribes to %q: %w: the plugin has left", c.id, plugbus.CutText(pattern), ErrClosed)
+	}
 	p, err := topic.Parse(pattern)
 	if err != nil {
 		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonInvalidName, Cause: err})
@@ -141,14 +148,32 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 			Hint: fmt.Sprintf("the pattern has %d wildcards; at most %d are allowed", n, c.wildcards),
 		})
 	}
-	if permit := c.guard.PermitPattern(plugbus.VerbSubscribe, pattern, o.narrow); !permit.Allowed() {
+	permit := c.guard.PermitPattern(plugbus.VerbSubscribe, pattern, o.narrow)
+	if !permit.Allowed() {
 		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbSubscribe, Object: pattern, Reason: permit.Reason})
+	}
+	if err := c.takeAct(permit, pattern); err != nil {
+		return nil, err
 	}
 	s := &Subscription{client: c, pattern: p, handler: handler, opts: o, site: site, quiet: make(chan struct{})}
 	if o.from.kind != fromNow {
 		s.reader = &reader{client: c, pattern: p, from: o.from}
 	}
 	return s, c.add(s)
+}
+
+// takeAct takes one act that is not an emit from the rate of a permit.
+func (c *Client) takeAct(permit *plugbus.Permit, pattern string) error {
+	if permit.Acts == nil {
+		return nil
+	}
+	wait := permit.Acts.Take(c.bus.clock.Now(), 1)
+	if wait == 0 {
+		return nil
+	}
+	return c.refuse(plugbus.Refusal{
+		Verb: plugbus.VerbSubscribe, Object: pattern, Reason: plugbus.ReasonRateLimitExceeded, RetryAfter: max(wait, 0),
+	})
 }
 
 // Receive calls handler for every broadcast of others whose audience the client
@@ -167,7 +192,6 @@ func (c *Client) add(s *Subscription) error {
 	if s.opts.fair {
 		s.queue.share = map[string]int{}
 	}
-	s.ready.Store(true) // Nobody signals it until it is in place.
 	b := c.bus
 	b.mu.Lock()
 	if b.closed || c.draining || c.ended.Load() {
@@ -204,11 +228,10 @@ func (c *Client) add(s *Subscription) error {
 	if s.opts.expires > 0 {
 		s.timer = time.AfterFunc(s.opts.expires, s.Unsubscribe)
 	}
-	b.mu.Unlock()
-	s.ready.Store(false)
 	if s.wants() {
 		s.signal(nil)
 	}
+	b.mu.Unlock()
 	return nil
 }
 
@@ -289,15 +312,18 @@ func (s *Subscription) detach() {
 	b.subs--
 	b.topology++
 	c.attached.Add(-1)
+	if s.following {
+		s.takeOver()
+	}
 	s.mu.Lock()
 	s.flag(detached)
+	s.welcome()
 	s.mu.Unlock()
 	if l != nil {
 		l.catching = without(l.catching, s)
 		l.queued = without(l.queued, s)
 		if s.following {
 			s.following = false
-			s.takeOver()
 			l.leave(s)
 		}
 		if len(l.followers) == 0 && len(l.queued) == 0 && len(l.catching) == 0 {
@@ -314,27 +340,42 @@ func (s *Subscription) detach() {
 	}
 }
 
-// takeOver moves what s has not yet handled of its log into its queue. s is
-// detached, so its worker starts nothing of the log any more. bus.mu is held.
+// takeOver moves what s has not yet handled of its log into its queue, but for
+// what the overflow rule has dropped. It detaches s under the log's lock, so that
+// the worker starts nothing of the log any more, and keeps the chunk until then.
+// bus.mu is held.
 func (s *Subscription) takeOver() {
-	w := s.word.Load()
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.flag(detached)
 	from := w >> posShift
 	if w&(running|outside) == running {
 		from++
 	}
-	total := s.log.next - from
-	records := s.log.from(s, max(from, s.log.next-min(total, uint64(s.opts.buffer))))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	gone := total - uint64(len(records))
-	s.counts.Dropped += gone
-	s.missed.Add(gone)
-	s.slow += total
-	s.word.Add(total << posShift)
+	claimed := max(from, s.claimed.Load())
+	kept := max(claimed, l.next-min(l.next, uint64(s.opts.buffer)))
+	records := append(l.between(s, from, claimed), l.between(s, kept, l.next)...)
+	if gone := l.next - from - uint64(len(records)); gone > 0 {
+		l.lost(s, claimed, kept, s.losses())
+		if end := s.chunk.end.Load(); kept <= end {
+			l.lost(s, end, l.chunks[0].start, s.losses()) // What was too much for the log.
+		}
+		s.counts.Dropped += gone
+		s.missed.Add(gone)
+	}
+	s.slow += l.next - from
+	s.word.Add((l.next - from) << posShift)
+	s.private.Add(int32(len(records)))
+	for s.queue.count > 0 { // It has what the log did not bring, such as broadcasts.
+		records = append(records, s.queue.pop())
+	}
+	slices.SortFunc(records, func(a, b Event) int { return cmp.Compare(a.seq, b.seq) })
 	for i := range records {
 		s.queue.push(&records[i])
 	}
-	s.private.Add(int32(len(records)))
 }
 
 // close ends s: it cancels what waits, and retires s unless a call still runs.
@@ -343,17 +384,17 @@ func (s *Subscription) takeOver() {
 func (s *Subscription) close() (cancelled int, stillRunning bool) {
 	s.detach()
 	s.mu.Lock()
-	if s.word.Load()&closed != 0 {
+	before := s.word.Load()
+	stillRunning = s.flag(closed)&running != 0 || len(s.active) > 0
+	if before&closed != 0 {
 		s.mu.Unlock()
-		return 0, false
+		return 0, stillRunning
 	}
-	w := s.flag(closed)
 	cancelled = s.queue.count + s.page.count
 	s.counts.Cancelled += uint64(cancelled)
 	s.queue, s.page = queue{}, ring{}
 	s.private.Store(0)
 	s.welcome()
-	stillRunning = w&running != 0 || len(s.active) > 0
 	s.mu.Unlock()
 	if s.timer != nil {
 		s.timer.Stop()
@@ -384,6 +425,14 @@ func (s *Subscription) retire() {
 // word with them. s.mu is held.
 func (s *Subscription) flag(f uint64) uint64 {
 	return s.word.Or(f) | f
+}
+
+// losses returns the counts of lost events by source. s.mu is held.
+func (s *Subscription) losses() map[string]uint64 {
+	if s.lost == nil {
+		s.lost = map[string]uint64{}
+	}
+	return s.lost
 }
 
 // welcome tells the emitters that wait for room to try again. s.mu is held.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"reflect"
 
 	"github.com/plugbus/plugbus"
@@ -57,8 +59,8 @@ func Decode[T any](e Event) (T, error) {
 	if err := decoder.Decode(&value); err != nil {
 		return value, mismatch(err)
 	}
-	if decoder.More() {
-		return value, mismatch(fmt.Errorf("there is more after the JSON value"))
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return value, mismatch(errors.New("there is more after the JSON value"))
 	}
 	return value, nil
 }

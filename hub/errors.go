@@ -8,7 +8,8 @@ import (
 )
 
 var (
-	// ErrClosed is returned by every call of a hub that was closed. It matches
+	// ErrClosed is returned by every call that would change a hub that was
+	// closed, and by [Session.Go] after the plugin left. It matches
 	// [plugbus.ErrClosed].
 	ErrClosed = fmt.Errorf("hub: %w", plugbus.ErrClosed)
 
@@ -68,3 +69,13 @@ type PanicError struct {
 
 // Error says what panicked.
 func (e *PanicError) Error() string { return fmt.Sprintf("%s panicked: %s", e.What, e.Value) }
+
+// textOf returns the text of an error of a plugin, whose methods may panic.
+func textOf(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprintf("an error of type %T whose text cannot be had", err)
+		}
+	}()
+	return plugbus.CutText(err.Error())
+}

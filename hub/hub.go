@@ -134,6 +134,10 @@ func New(o Options) (*Hub, error) {
 	case p.Permissive():
 		logger.Warn("security.AllowAll() is in force: every plugin may do everything; use a policy in earnest")
 	}
+	h.record(audit.Entry{
+		Event: "policy.loaded", Actor: security.HostID, Admin: true,
+		Details: []audit.Detail{{Key: "policy", Value: o.Policy.String()}, {Key: "digest", Value: o.Policy.Digest()}},
+	})
 	h.unclosed.Store(true)
 	runtime.AddCleanup(h, func(forgotten *atomic.Bool) {
 		if forgotten.Load() {
@@ -164,7 +168,7 @@ func (h *Hub) open() (err error) {
 	if h.self, err = h.bus.Client(hubID, events.ClientOptions{Guard: hubGuard{h.authority}}); err != nil {
 		return err
 	}
-	h.host = &member{hub: h, manifest: Manifest{ID: security.HostID}, state: Ready, since: h.clock.Now()}
+	h.host = &member{hub: h, manifest: Manifest{ID: security.HostID}, left: make(chan struct{}), state: Ready, since: h.clock.Now()}
 	return h.host.join(h.authority.JoinHost())
 }
 
@@ -206,12 +210,19 @@ func (h *Hub) member(id string) *member {
 	return h.members[id]
 }
 
+// unknown returns the error of a call about a plugin that has not joined.
+func (h *Hub) unknown(act, id string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return fmt.Errorf("%s %q: %w", act, id, ErrClosed)
+	}
+	return fmt.Errorf("%s %q: %w", act, id, ErrUnknownPlugin)
+}
+
 // inAudience decides about the conditions of an audience that the events do not
 // know.
 func (h *Hub) inAudience(_ string, a events.Audience, id string) bool {
-	if id == hubID {
-		return false
-	}
 	provided := (*h.provides.Load())[id]
 	for _, capability := range a.Capabilities {
 		if !slices.Contains(provided, capability) {
@@ -234,11 +245,13 @@ func (h *Hub) announce(n Notice) {
 	h.desk.post(h.opts.NoticeBoard, n)
 }
 
-// record adds an entry about the hub's or the host's own acts to the audit log.
-func (h *Hub) record(e audit.Entry) {
-	if _, err := h.log.Record(e); err != nil && !errors.Is(err, plugbus.ErrClosed) {
+// record adds an entry to the audit log, and returns its number.
+func (h *Hub) record(e audit.Entry) uint64 {
+	seq, err := h.log.Record(e)
+	if err != nil && !errors.Is(err, plugbus.ErrClosed) {
 		h.logger.Error("the audit log did not take an entry", "event", e.Event, "error", err)
 	}
+	return seq
 }
 
 // alert is called by the authority, in the middle of an act.

@@ -59,11 +59,14 @@ func (h *Hub) Inspect() Snapshot {
 		if m == h.host {
 			info.Trust = plugbus.Verified
 		}
+		_, gone := h.gone[m]
+		var own events.ClientStats
 		for _, c := range clients {
-			if c.ID == m.manifest.ID {
-				info.Emitted, info.Refused, info.Subscriptions = c.Emitted, c.Refused, c.Subscriptions
+			if c.ID == m.manifest.ID && (own.ID == "" || c.Draining == gone) { // The id may have joined again.
+				own = c
 			}
 		}
+		info.Emitted, info.Refused, info.Subscriptions = own.Emitted, own.Refused, own.Subscriptions
 		snapshot.Plugins = append(snapshot.Plugins, info)
 	}
 	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
@@ -97,7 +100,8 @@ type Leak struct {
 
 // Leaks returns the handlers that were abandoned and still run, the calls of
 // Start, Stop and Health that did not return in time, and the goroutines of
-// sessions that have ended. It is empty when all is well.
+// sessions that have ended. A Manifest that did not return is listed under the
+// host, since its plugin has no id yet. It is empty when all is well.
 func (h *Hub) Leaks() []Leak {
 	var leaks []Leak
 	for _, l := range h.bus.Leaks() {

@@ -22,13 +22,13 @@ import (
 func (h *Hub) Unregister(ctx context.Context, id string) error {
 	h.mu.Lock()
 	m := h.members[id]
-	if m == nil || m.state == Starting || m.state == Draining {
+	if m == nil || m.state != Ready && m.state != Quarantined {
 		h.mu.Unlock()
-		return fmt.Errorf("unregister %q: %w", id, ErrUnknownPlugin)
+		return h.unknown("unregister", id)
 	}
 	m.become(Draining)
 	h.mu.Unlock()
-	err := h.leave(ctx, m, Stopped)
+	err := h.leave(ctx, m)
 	if err != nil {
 		err = fmt.Errorf("hub: unregister %q: %w", id, err)
 	}
@@ -48,35 +48,33 @@ func text(err error) string {
 }
 
 // leave drains, stops and fences a member, and takes it out of the hub. It waits
-// no longer than ctx and the wait limit.
-func (h *Hub) leave(ctx context.Context, m *member, end State) error {
-	limited, cancel := m.limited(ctx)
+// no longer than ctx and the wait limit. If the member leaves already, it only
+// waits for that.
+func (h *Hub) leave(ctx context.Context, m *member) error {
+	limited, cancel := h.limited(ctx)
 	defer cancel()
 	if actor.Owner(ctx) == m.actor {
 		cancel() // A handler of the plugin lets its own plugin go, and cannot wait for itself.
 	}
+	h.mu.Lock()
+	leaving, failed := m.leaving, m.state == Failed
+	m.leaving = true
+	h.mu.Unlock()
+	if leaving {
+		if err := await(limited, m.left); err != nil {
+			return fmt.Errorf("it is leaving already, and has not left: %w", err)
+		}
+		return nil
+	}
+	defer close(m.left)
 	var errs []error
-	m.session.client.BeginDrain()
-	if stopper, ok := m.plugin.(Stopper); ok && end == Stopped {
-		if err := m.session.client.Drained(limited); err == nil {
-			if err := m.call(limited, "Stop", stopper.Stop); err != nil {
-				errs = append(errs, fmt.Errorf("stop: %w", err))
-			}
-		} else {
-			errs = append(errs, fmt.Errorf("stop was not called: %w", err))
-		}
+	if failed {
+		_ = m.session.client.Close(ended()) // What waits for it is cancelled: it never joined.
+	} else {
+		errs = append(errs, m.stop(limited), m.session.client.Close(limited))
 	}
-	errs = append(errs, m.session.client.Close(limited))
 	m.session.close()
-	select {
-	case <-m.session.quiet:
-	default:
-		select {
-		case <-m.session.quiet:
-		case <-limited.Done():
-		case <-ctx.Done():
-		}
-	}
+	_ = await(limited, m.session.quiet) // The names say it better.
 	if names := m.session.names(); len(names) > 0 {
 		errs = append(errs, fmt.Errorf("functions of Session.Go have not returned: %q", names))
 	}
@@ -84,7 +82,9 @@ func (h *Hub) leave(ctx context.Context, m *member, end State) error {
 	m.actor.Retire()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m.become(end)
+	if !failed {
+		m.become(Stopped)
+	}
 	if h.members[m.manifest.ID] == m {
 		delete(h.members, m.manifest.ID)
 	}
@@ -93,6 +93,44 @@ func (h *Hub) leave(ctx context.Context, m *member, end State) error {
 	h.gone[m] = struct{}{}
 	h.forget()
 	return errors.Join(errs...)
+}
+
+// stop drains the plugin and tells it that it leaves.
+func (m *member) stop(ctx context.Context) error {
+	m.session.client.BeginDrain()
+	stopper, ok := m.plugin.(Stopper)
+	if !ok {
+		return nil
+	}
+	if err := m.session.client.Drained(ctx); err != nil {
+		return fmt.Errorf("stop was not called: %w", err)
+	}
+	err := m.call(ctx, "Stop", func(ctx context.Context) error {
+		if !m.started {
+			return nil // The hub was closed before it had its turn.
+		}
+		return stopper.Stop(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+// await waits until done is closed, and returns nil; or until ctx is done, and
+// returns its error.
+func await(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	default:
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // forget lets go of members that have left and of which nothing runs. hub.mu is
@@ -144,12 +182,7 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	h.mu.Lock()
 	if h.closing {
 		h.mu.Unlock()
-		select {
-		case <-h.closed:
-			return h.report, h.closeErr
-		case <-ctx.Done():
-			return Report{}, fmt.Errorf("hub: wait for the hub to close: %w", ctx.Err())
-		}
+		return h.awaitClose(ctx)
 	}
 	h.closing = true
 	h.unclosed.Store(false)
@@ -163,6 +196,11 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 		m.become(Draining)
 	}
 	h.mu.Unlock()
+	if actor.Owner(ctx) != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = outlive(ctx)
+		defer cancel()
+	}
 
 	before := h.Ledger()
 	h.bus.CloseIntake()
@@ -171,11 +209,11 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	}
 	var report Report
 	for _, m := range slices.Backward(leaving) {
-		if err := h.leave(ctx, m, Stopped); err != nil {
+		if err := h.leave(ctx, m); err != nil {
 			report.Problems = append(report.Problems, Problem{m.manifest.ID, err})
 		}
 	}
-	if err := h.leave(ctx, h.host, Stopped); err != nil {
+	if err := h.leave(ctx, h.host); err != nil {
 		report.Problems = append(report.Problems, Problem{security.HostID, err})
 	}
 	err := h.shut(ctx)
@@ -186,10 +224,29 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	h.report, h.closeErr = report, err
 	close(h.closed)
 	if !report.Clean() {
-		h.logger.Warn("the hub has closed, but not everything was done",
+		h.logger.WarnContext(ctx, "the hub has closed, but not everything was done",
 			"cancelled", report.Cancelled, "abandoned", report.Abandoned, "problems", len(report.Problems), "leaks", len(report.Leaks))
 	}
 	return report, err
+}
+
+// awaitClose returns what the first call of Close returned.
+func (h *Hub) awaitClose(ctx context.Context) (Report, error) {
+	if err := await(ctx, h.closed); err != nil {
+		return Report{}, fmt.Errorf("hub: wait for the hub to close: %w", err)
+	}
+	return h.report, h.closeErr
+}
+
+// outlive returns the context for a handler that closes the hub: its own ends
+// when its plugin leaves, which must not cut off those that come after.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, limited := ctx.Deadline()
+	ctx = context.WithoutCancel(ctx)
+	if limited {
+		return context.WithDeadline(ctx, deadline)
+	}
+	return ctx, func() {}
 }
 
 // shut ends the parts.
@@ -197,17 +254,18 @@ func (h *Hub) shut(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, h.opts.WaitLimit)
 	defer cancel()
 	var errs []error
+	told := h.desk.close()
 	_ = h.self.Close(limited) // It has no subscriptions.
 	_ = h.bus.Close(limited)  // Its clients have left.
-	select {
-	case <-h.desk.close():
-	case <-limited.Done():
-		errs = append(errs, fmt.Errorf("hub: a callback of the host (NoticeBoard or OnAlert) has not returned: %w", limited.Err()))
+	if len(h.Leaks()) > 0 {
+		_ = h.actors.Close(ended()) // Who leaks is not waited for again.
+	} else if err := h.actors.Close(limited); err != nil {
+		errs = append(errs, fmt.Errorf("hub: a worker has not ended: %w", err))
 	}
 	h.record(audit.Entry{Event: "hub.closed", Actor: security.HostID, Admin: true})
 	errs = append(errs, h.log.Close(limited))
-	if err := h.actors.Close(limited); err != nil && len(h.Leaks()) == 0 {
-		errs = append(errs, fmt.Errorf("hub: a worker has not ended: %w", err))
+	if err := await(limited, told); err != nil { // Last, so that the host's own code keeps nothing else from its end.
+		errs = append(errs, fmt.Errorf("hub: a callback of the host (NoticeBoard or OnAlert) has not returned: %w", err))
 	}
 	return cmp.Or(ctx.Err(), errors.Join(errs...))
 }

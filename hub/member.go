@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -52,12 +51,15 @@ type member struct {
 	session  *Session
 
 	refusals atomic.Uint64 // toward the failure budget
+	started  bool          // Start returned nil in time; of the worker
+	left     chan struct{} // closed when it has left
 
 	// Under hub.mu.
 	state     State
 	since     time.Time // of the state
-	failures  []time.Time
-	failed    uint64 // since it joined
+	leaving   bool
+	failures  []time.Time // the latest, as many as the budget has
+	failed    uint64      // since it joined
 	lastError string
 	slow      uint64
 	stuck     []string // calls that have not returned
@@ -76,10 +78,10 @@ func (m *member) join(subject *security.Subject) (err error) {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	m.actor = h.actors.New()
+	fail := func(what string, err error) { m.failure(what, err, true) }
 	s := &Session{
-		id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor), ctx: ctx, end: end,
-		goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}),
-		fail: func(what string, err error) { m.failure(what, err, true) },
+		id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor, fail), ctx: ctx, end: end,
+		goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail,
 	}
 	s.client, err = h.bus.Client(id, events.ClientOptions{
 		Guard: g, Context: ctx, Actor: m.actor, MaxSubscriptions: limits.Subscriptions, MaxWildcards: limits.Wildcards,
@@ -94,57 +96,47 @@ func (m *member) join(subject *security.Subject) (err error) {
 	return nil
 }
 
-// limited returns a context for a call into the plugin: it ends with ctx, after
-// the hub's wait limit, and with the session, and has no values.
-func (m *member) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	limited, cancel := context.WithTimeout(m.session.ctx, m.hub.opts.WaitLimit)
-	if deadline, ok := ctx.Deadline(); ok {
-		var end context.CancelFunc
-		limited, end = context.WithDeadline(limited, deadline)
-		cancel = both(end, cancel)
-	}
-	stop := context.AfterFunc(ctx, cancel)
-	return limited, func() {
-		stop()
-		cancel()
-	}
+// A valueless is a context without its values, which do not travel into a
+// plugin.
+type valueless struct{ context.Context } //nolint:containedctx // It is a context.
+
+func (valueless) Value(any) any { return nil }
+
+// limited returns a context that ends with ctx and after the wait limit, and has
+// no values.
+func (h *Hub) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(valueless{ctx}, h.opts.WaitLimit)
 }
 
-func both(a, b context.CancelFunc) context.CancelFunc {
-	return func() {
-		a()
-		b()
-	}
-}
-
-// call runs f of the plugin on its worker. A call that does not return in time
-// goes on, and Leaks names it.
-func (m *member) call(ctx context.Context, name string, f func(ctx context.Context) error) error {
-	limited, cancel := m.limited(ctx)
-	returned := make(chan struct{})
-	begun, err := m.session.tasks.do(limited, name, func() error {
-		defer close(returned)
-		return f(limited)
-	})
+// ended returns a context that is done, for those who do not wait.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if begun {
-		select {
-		case <-returned:
-		default:
-			m.stick(name, returned)
-		}
+	return ctx
+}
+
+// call runs f of the plugin on its worker, with a context that ends with ctx,
+// after the wait limit, and with the session. A call that does not return in
+// time goes on, and Leaks names it.
+func (m *member) call(ctx context.Context, name string, f func(ctx context.Context) error) error {
+	limited, cancel := m.hub.limited(ctx)
+	defer cancel()
+	defer context.AfterFunc(m.session.ctx, cancel)()
+	hung, err := m.session.tasks.do(limited, name, func() error { return f(limited) })
+	if hung != nil {
+		m.stick(name, func() { <-hung }) //nolint:errcheck // What comes too late is thrown away.
 	}
 	return err
 }
 
 // stick remembers a call that has not returned, until it does.
-func (m *member) stick(name string, returned <-chan struct{}) {
+func (m *member) stick(name string, wait func()) {
 	h := m.hub
 	h.mu.Lock()
 	m.stuck = append(m.stuck, name)
 	h.mu.Unlock()
 	h.actors.Go(func() { // Ends with the call.
-		<-returned
+		wait()
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if i := slices.Index(m.stuck, name); i >= 0 {
@@ -162,9 +154,13 @@ func (m *member) become(s State) {
 // floodRefusals is how many refused acts count as one failure.
 const floodRefusals = 200
 
-// refused counts a refused act.
+// refused counts a refused act. That some may not have a broadcast is not its
+// sender's fault.
 func (m *member) refused(r plugbus.Refusal) {
-	if r.Reason != plugbus.ReasonQuarantined && m.refusals.Add(1)%floodRefusals == 0 {
+	if r.Reason == plugbus.ReasonQuarantined || r.Reason == plugbus.ReasonRecipientCannotReceive {
+		return
+	}
+	if m.refusals.Add(1)%floodRefusals == 0 {
 		m.failure("flood", fmt.Errorf("%d acts refused, the last for %s", floodRefusals, r.Reason), true)
 	}
 }
@@ -173,25 +169,22 @@ func (m *member) refused(r plugbus.Refusal) {
 // the plugin is quarantined.
 func (m *member) failure(what string, err error, counts bool) {
 	h := m.hub
-	now := h.clock.Now()
+	now, cause := h.clock.Now(), textOf(err)
 	h.mu.Lock()
 	m.failed++
-	m.lastError = plugbus.CutText(what + ": " + err.Error())
-	over := false
-	if counts && h.opts.FailureBudget > 0 {
-		m.failures = append(slices.DeleteFunc(m.failures, func(t time.Time) bool { return now.Sub(t) > time.Minute }), now)
-		over = len(m.failures) > h.opts.FailureBudget && m.state == Ready && m != h.host
-		if over {
-			m.become(Quarantined)
-			m.session.guard.quarantined.Store(true)
-		}
+	last := plugbus.CutText(what + ": " + cause)
+	m.lastError = last
+	over := counts && m.overBudget(now) && m.state == Ready && m != h.host
+	if over {
+		m.become(Quarantined)
+		m.session.guard.quarantined.Store(true)
 	}
 	h.mu.Unlock()
-	attrs := []any{"what", what, "error", err}
-	if p, ok := errors.AsType[*PanicError](err); ok {
+	attrs := []any{"what", what, "error", cause}
+	switch p := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
+	case *PanicError:
 		attrs = append(attrs, "stack", p.Stack)
-	}
-	if p, ok := errors.AsType[*events.PanicError](err); ok {
+	case *events.PanicError:
 		attrs = append(attrs, "stack", p.Stack)
 	}
 	m.session.logger.Error("the plugin failed", attrs...)
@@ -200,18 +193,30 @@ func (m *member) failure(what string, err error, counts bool) {
 	}
 	reason := fmt.Sprintf("more than %d failures a minute", h.opts.FailureBudget)
 	m.session.logger.Error("the plugin is quarantined: it may do nothing more, and gets nothing more, until Hub.Restore", "reason", reason, "last", what)
-	h.record(audit.Entry{Event: "plugin.quarantined", Actor: hubID, Target: m.manifest.ID, Admin: true, Details: []audit.Detail{{Key: "why", Value: reason}, {Key: "last", Value: m.lastErrorText()}}})
+	record := h.record(audit.Entry{
+		Event: "plugin.quarantined", Actor: hubID, Target: m.manifest.ID, Admin: true,
+		Details: []audit.Detail{{Key: "why", Value: reason}, {Key: "last", Value: last}},
+	})
 	h.announce(Notice{Event: EventQuarantined, Plugin: m.manifest.ID, Version: m.manifest.Version, Reason: reason})
 	h.alert(security.Alert{
 		Kind: security.PluginQuarantined, Severity: security.High, Plugin: m.manifest.ID,
-		Count: uint64(h.opts.FailureBudget) + 1, Threshold: uint64(h.opts.FailureBudget), Time: now,
+		Count: uint64(h.opts.FailureBudget) + 1, Threshold: uint64(h.opts.FailureBudget), Time: now, Record: record,
 	})
 }
 
-func (m *member) lastErrorText() string {
-	m.hub.mu.Lock()
-	defer m.hub.mu.Unlock()
-	return m.lastError
+// overBudget counts a failure, and reports whether it is one more than the
+// budget has for a minute. hub.mu is held.
+func (m *member) overBudget(now time.Time) (over bool) {
+	budget := m.hub.opts.FailureBudget
+	if budget < 0 {
+		return false
+	}
+	if len(m.failures) == budget {
+		over = now.Sub(m.failures[0]) <= time.Minute
+		m.failures = slices.Delete(m.failures, 0, 1)
+	}
+	m.failures = append(m.failures, now)
+	return over
 }
 
 // Restore ends the quarantine of a plugin, which goes on with what it had
@@ -219,7 +224,7 @@ func (m *member) lastErrorText() string {
 func (h *Hub) Restore(id string) error {
 	m := h.member(id)
 	if m == nil {
-		return fmt.Errorf("restore %q: %w", id, ErrUnknownPlugin)
+		return h.unknown("restore", id)
 	}
 	h.mu.Lock()
 	if m.state != Quarantined {
@@ -243,14 +248,19 @@ func (h *Hub) failed(f events.Failure) {
 	if m == nil {
 		return
 	}
-	_, panicked := errors.AsType[*events.PanicError](f.Err)
-	counts := panicked || errors.Is(f.Err, events.ErrGoexit) || errors.Is(f.Err, events.ErrTimedOut)
-	h.record(audit.Entry{
+	entry := audit.Entry{
 		Event: "delivery." + f.Outcome.String(), Actor: f.Plugin, Target: f.Event, Verb: plugbus.VerbSubscribe, Outcome: f.Outcome,
-		Details: []audit.Detail{{Key: "source", Value: f.Source}, {Key: "pattern", Value: f.Pattern}, {Key: "site", Value: f.Site}, {Key: "error", Value: f.Err.Error()}},
-	})
-	if f.Outcome == plugbus.Undeliverable {
-		return // The policy's doing, and no failure of the plugin.
+		Details: []audit.Detail{{Key: "source", Value: f.Source}, {Key: "pattern", Value: f.Pattern}, {Key: "site", Value: f.Site}, {Key: "error", Value: textOf(f.Err)}},
+	}
+	if f.Outcome == plugbus.Undeliverable { // The policy's doing, and no failure of the plugin.
+		entry.Reason = m.session.guard.Permit(plugbus.VerbSubscribe, f.Event).Reason
+		h.record(entry)
+		return
+	}
+	h.record(entry)
+	counts := f.Err == events.ErrGoexit || f.Err == events.ErrTimedOut //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
+	if _, panicked := f.Err.(*events.PanicError); panicked {           //nolint:errorlint // The same.
+		counts = true
 	}
 	m.failure(fmt.Sprintf("the handler of %q, subscribed at %s", f.Pattern, f.Site), f.Err, counts)
 }

@@ -91,15 +91,19 @@ func (d *desk) run() {
 }
 
 func (d *desk) call(f func()) {
+	orderly := false
 	defer func() {
-		if v := recover(); v != nil {
-			d.mu.Lock()
-			d.panics++
-			d.mu.Unlock()
-			d.logger.Error("a notice handler or callback of the host panicked; EventBus handlers must have the form func(hub.Notice)", "panic", v)
+		if orderly {
+			return
 		}
+		err := failure("it", recover())
+		d.mu.Lock()
+		d.panics++
+		d.mu.Unlock()
+		d.logger.Error("a notice handler or callback of the host did not return; EventBus handlers must have the form func(hub.Notice)", "error", err)
 	}()
 	f()
+	orderly = true
 }
 
 // close takes no more calls. The channel is closed when the last one has
@@ -120,7 +124,7 @@ func (d *desk) close() <-chan struct{} {
 type DeskStats struct {
 	Waiting int
 	Dropped uint64 // because the queue was full, or the hub closed
-	Panics  uint64
+	Panics  uint64 // of the host's code, or ends of its goroutine
 }
 
 func (d *desk) stats() DeskStats {

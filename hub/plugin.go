@@ -16,13 +16,15 @@ type Plugin interface {
 
 	// Start begins the plugin's work: it subscribes, and keeps the session for
 	// what it does later. ctx bounds Start only. No handler of the plugin runs
-	// before Start has returned. If it returns an error, the plugin does not
-	// join.
+	// before Start has returned, but for concurrent ones. If it returns an error,
+	// or returns after ctx is done, the plugin does not join, and no handler of
+	// it runs.
 	Start(ctx context.Context, hub *Session) error
 }
 
 // A Stopper is told before it leaves. What was queued for it has been handled
-// then, and its session still works; both end when ctx is done.
+// then, and its session still works, but that a hub which closes accepts no more
+// events; both end when ctx is done.
 type Stopper interface {
 	Stop(ctx context.Context) error
 }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,9 @@ import (
 // requirement, a [*RequirementError]; or what Start returned. On a closed hub it
 // is [ErrClosed].
 func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
+	if h.isClosing() {
+		return fmt.Errorf("register: %w", ErrClosed)
+	}
 	members := make([]*member, len(plugins))
 	for i, p := range plugins {
 		m, err := h.newMember(ctx, p)
@@ -34,13 +38,11 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 	if err != nil {
 		return err
 	}
-	for i, m := range ordered {
+	for _, m := range ordered {
 		if err := h.start(ctx, m); err != nil {
-			for _, started := range slices.Backward(ordered[:i]) {
-				_ = h.leave(ctx, started, Stopped) // The error of Start is what matters.
-			}
-			for _, m := range ordered[i:] {
-				_ = h.leave(ctx, m, Failed)
+			undo := context.WithoutCancel(ctx) // What has started is stopped, even if ctx is why.
+			for _, m := range slices.Backward(ordered) {
+				_ = h.leave(undo, m) // The error of Start is what matters.
 			}
 			return err
 		}
@@ -60,7 +62,7 @@ func (h *Hub) newMember(ctx context.Context, p Plugin) (*member, error) {
 	if p == nil {
 		return nil, &RegisterError{Stage: "manifest", Err: fmt.Errorf("the plugin is nil: %w", plugbus.ErrInvalid)}
 	}
-	m := &member{hub: h, plugin: p}
+	m := &member{hub: h, plugin: p, left: make(chan struct{})}
 	if err := h.manifest(ctx, m); err != nil {
 		return nil, &RegisterError{Stage: "manifest", Err: err}
 	}
@@ -110,8 +112,15 @@ func (h *Hub) manifest(ctx context.Context, m *member) error {
 		m.manifest = r.manifest
 		return r.err
 	case <-limited.Done():
-		return fmt.Errorf("Manifest has not returned: %w", limited.Err()) //nolint:revive,staticcheck // It begins with the name of a method.
+		h.host.stick(fmt.Sprintf("Manifest of %T", m.plugin), func() { <-got })
+		return fmt.Errorf("Manifest has not returned: %w", limited.Err()) //nolint:staticcheck // It begins with the name of a method.
 	}
+}
+
+func (h *Hub) isClosing() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closing
 }
 
 // reserve checks the plugins against the policy, the hub and each other, and
@@ -187,7 +196,7 @@ func (h *Hub) sort(members []*member) ([]*member, error) {
 	present := map[string]bool{}
 	for _, m := range h.order {
 		for _, c := range m.manifest.Provides {
-			present[c.Name] = true
+			present[c.Name] = present[c.Name] || m.state != Draining
 		}
 	}
 	providers := map[string][]*member{}
@@ -244,28 +253,46 @@ func (h *Hub) sort(members []*member) ([]*member, error) {
 
 // start starts a plugin that has been entered.
 func (h *Hub) start(ctx context.Context, m *member) error {
-	if r, ok := m.plugin.(EventReceiver); ok {
-		if _, err := m.session.client.Receive(r.ReceiveEvent); err != nil {
-			return &RegisterError{m.manifest.ID, "start", err}
-		}
-	}
-	err := m.call(ctx, "Start", func(ctx context.Context) error { return m.plugin.Start(ctx, m.session) })
+	err := m.call(ctx, "Start", m.begin)
 	if err != nil {
 		h.record(audit.Entry{
 			Event: "plugin.failed", Actor: m.manifest.ID, Admin: true,
-			Details: []audit.Detail{{Key: "stage", Value: "start"}, {Key: "error", Value: err.Error()}},
+			Details: []audit.Detail{{Key: "stage", Value: "start"}, {Key: "error", Value: textOf(err)}},
 		})
-		return &RegisterError{m.manifest.ID, "start", err}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m.state != Starting { // The hub was closed meanwhile.
-		return &RegisterError{m.manifest.ID, "start", ErrClosed}
+		return &RegisterError{m.manifest.ID, "start", cmp.Or(err, ErrClosed)}
+	}
+	if err != nil {
+		m.become(Failed)
+		return &RegisterError{m.manifest.ID, "start", err}
 	}
 	m.become(Ready)
 	h.order = append(h.order, m)
 	h.provide(m.manifest.ID, m.manifest.Provides)
 	return nil
+}
+
+// begin starts the plugin. It runs on the plugin's worker, so that no handler
+// runs before it has returned; if it fails, none ever does.
+func (m *member) begin(ctx context.Context) (err error) {
+	defer func() {
+		if !m.started {
+			_ = m.session.client.Close(ended()) // Nothing is drained.
+		}
+	}()
+	if r, ok := m.plugin.(EventReceiver); ok {
+		if _, err := m.session.client.Receive(r.ReceiveEvent); err != nil {
+			return err
+		}
+	}
+	if err := m.plugin.Start(ctx, m.session); err != nil {
+		return err
+	}
+	m.started = ctx.Err() == nil
+	return ctx.Err()
 }
 
 // provide notes the capabilities of a plugin, or with none forgets it. hub.mu is
@@ -283,9 +310,7 @@ func (h *Hub) provide(id string, provided []Capability) {
 func (h *Hub) remove(m *member) {
 	delete(h.members, m.manifest.ID)
 	m.session.close()
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = m.session.client.Close(done) // Nothing waits for it.
+	_ = m.session.client.Close(ended()) // Nothing waits for it.
 	m.session.guard.Leave()
 	m.actor.Retire()
 }

@@ -6,8 +6,8 @@ import (
 	"iter"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
@@ -34,10 +34,7 @@ type Session struct {
 	quiet      chan struct{} // closed when ended and without goroutines
 }
 
-type goroutine struct {
-	name  string
-	since time.Time
-}
+type goroutine struct{ name string }
 
 // MaxGoroutines bounds the functions that one session runs at a time by
 // [Session.Go].
@@ -59,7 +56,7 @@ func (s *Session) Go(name string, f func(ctx context.Context)) error {
 	if f == nil {
 		return fmt.Errorf("plugin %q: go %q: the function is nil: %w", s.id, plugbus.CutText(name), plugbus.ErrInvalid)
 	}
-	g := &goroutine{name: plugbus.CutText(name), since: time.Now()}
+	g := &goroutine{plugbus.CutText(name)}
 	s.mu.Lock()
 	switch {
 	case s.ended:
@@ -120,6 +117,7 @@ func (s *Session) close() {
 		return
 	}
 	s.ended = true
+	s.tasks.close()
 	s.end()
 	if len(s.goroutines) == 0 {
 		close(s.quiet)
@@ -166,9 +164,11 @@ func (s *Session) Replay(ctx context.Context, pattern string, from events.From) 
 type tasks struct {
 	actor  *actor.Actor
 	source int
+	fail   func(what string, err error)
 
-	mu    sync.Mutex // guards below
-	queue []*task
+	mu     sync.Mutex // guards below
+	queue  []*task
+	closed bool
 }
 
 type task struct {
@@ -176,11 +176,10 @@ type task struct {
 	run   func() error
 	done  chan error // gets one result
 	begun bool       // under tasks.mu
-	over  bool
 }
 
-func newTasks(a *actor.Actor) *tasks {
-	t := &tasks{actor: a}
+func newTasks(a *actor.Actor, fail func(what string, err error)) *tasks {
+	t := &tasks{actor: a, fail: fail}
 	t.source = a.Attach(t)
 	return t
 }
@@ -200,7 +199,9 @@ func (t *tasks) Work() (more bool) {
 	orderly := false
 	defer func() {
 		if !orderly {
-			next.done <- failure(next.name, recover())
+			err := failure(next.name, recover())
+			t.fail(next.name, err)
+			next.done <- err
 		}
 	}()
 	err := next.run()
@@ -209,11 +210,27 @@ func (t *tasks) Work() (more bool) {
 	return more
 }
 
+// close lets no more tasks begin.
+func (t *tasks) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, next := range t.queue {
+		next.done <- ErrClosed
+	}
+	t.queue = nil
+}
+
 // do runs f on the worker, and waits until it has returned or ctx is done. If f
-// could not begin by then it will not, and the error matches ErrBusy.
-func (t *tasks) do(ctx context.Context, name string, f func() error) (begun bool, err error) {
+// could not begin by then it will not, and the error matches ErrBusy. If it has
+// begun and not returned, hung gets its result.
+func (t *tasks) do(ctx context.Context, name string, f func() error) (hung <-chan error, err error) {
 	next := &task{name: name, run: f, done: make(chan error, 1)}
 	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil, ErrClosed
+	}
 	t.queue = append(t.queue, next)
 	t.mu.Unlock()
 	if t.actor.Signal(t.source) {
@@ -221,24 +238,19 @@ func (t *tasks) do(ctx context.Context, name string, f func() error) (begun bool
 	}
 	select {
 	case err := <-next.done:
-		return true, err
+		return nil, err
 	case <-ctx.Done():
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !next.begun {
-		for i, other := range t.queue {
-			if other == next {
-				t.queue = append(t.queue[:i:i], t.queue[i+1:]...)
-				break
-			}
-		}
-		return false, fmt.Errorf("%w, so %s could not begin: %w", ErrBusy, name, ctx.Err())
+		t.queue = slices.DeleteFunc(t.queue, func(other *task) bool { return other == next })
+		return nil, fmt.Errorf("%w, so %s could not begin: %w", ErrBusy, name, ctx.Err())
 	}
 	select {
 	case err := <-next.done:
-		return true, err
+		return nil, err
 	default:
-		return true, fmt.Errorf("%s has not returned: %w", name, ctx.Err())
+		return next.done, fmt.Errorf("%s has not returned: %w", name, ctx.Err())
 	}
 }

@@ -42,8 +42,8 @@ type Actor struct {
 	sources [MaxSources]Source
 	count   int
 
-	serving chain.Cell
-	next    *Actor // the next one to wake; belongs to whoever claimed the wake-up
+	serving
+	next *Actor // the next one to wake; belongs to whoever claimed the wake-up
 }
 
 // Attach adds a source and returns its number, for Signal. All sources are
@@ -86,17 +86,6 @@ func (w *Wakes) Add(a *Actor) {
 func (w *Wakes) Wake() {
 	if w.first != nil {
 		w.first.Wake()
-	}
-}
-
-// Serving returns the chain of what the plugin is handling now, or the empty
-// chain. Of several handlers at a time it is the deepest.
-func (a *Actor) Serving() chain.Chain { return a.serving.Load() }
-
-// Serve sets what Serving returns.
-func (a *Actor) Serve(c chain.Chain) {
-	if a.serving.Load() != c {
-		a.serving.Store(c)
 	}
 }
 

@@ -91,6 +91,7 @@ func BenchmarkScan(b *testing.B) {
 		{"script", "<script-"},
 		{"tags", "<a "},
 		{"quotes", `<a b="`},
+		{"values", `<a b="<"c="<"d="<"e="<"`},
 		{"on", "on"},
 		{"handlers", "<a on1="},
 		{"j", "j"},

@@ -2,6 +2,8 @@ package payload
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/plugbus/plugbus"
 )
@@ -20,7 +22,8 @@ type Error struct {
 	Type    string // the Go type at that place; a long one is cut
 	Problem string // what is wrong there, and what to do
 
-	met ref // the reference that was too deep to follow
+	steps []string // of the path, the last first
+	met   ref      // the reference that was too deep to follow
 }
 
 // Error gives the place, its type and the problem.
@@ -32,8 +35,22 @@ func fault(reason plugbus.Reason, t reflect.Type, problem string) *Error {
 
 // in puts a step in front of the path. It returns e, for the way out of a walk.
 func (e *Error) in(step string) *Error {
-	e.Path = plugbus.CutText(step + e.Path)
+	e.steps = append(e.steps, step)
 	return e
+}
+
+// done makes the error of a walk one for the caller. The path is put together
+// only here, so that a deep payload costs no more to refuse than to accept.
+func (e *Error) done() *Error {
+	var path strings.Builder
+	path.WriteString("payload")
+	for _, step := range slices.Backward(e.steps) {
+		if path.Len() > plugbus.MaxTextBytes {
+			break
+		}
+		path.WriteString(step)
+	}
+	return &Error{Reason: e.Reason, Path: plugbus.CutText(path.String()), Type: e.Type, Problem: e.Problem}
 }
 
 // under is in for a step that followed the reference r. A reference that was

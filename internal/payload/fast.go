@@ -51,7 +51,9 @@ func (w *walk) fastInPlace(p *plan, at any) (err *Error) {
 	return err
 }
 
-func (w *walk) byteSlice(p *plan, src []byte) ([]byte, *Error) {
+// openSlice is the part of slice that its fast forms share: it goes one level
+// deeper and returns a copy to walk, or nil if there is nothing to walk.
+func openSlice[E any](w *walk, p *plan, src []E) ([]E, *Error) {
 	if src == nil {
 		return nil, nil
 	}
@@ -61,56 +63,13 @@ func (w *walk) byteSlice(p *plan, src []byte) ([]byte, *Error) {
 	if err := w.roomInSlice(p, len(src)); err != nil {
 		return nil, err
 	}
-	c := make([]byte, len(src))
+	c := make([]E, len(src))
 	copy(c, src)
-	w.depth--
-	return c, w.inspect(p.typ, asText(c))
-}
-
-func (w *walk) stringSlice(p *plan, src []string) ([]string, *Error) {
-	if src == nil {
-		return nil, nil
-	}
-	if !w.enter() {
-		return nil, w.tooDeep(sliceRef(p, src))
-	}
-	if err := w.roomInSlice(p, len(src)); err != nil {
-		return nil, err
-	}
-	c := make([]string, len(src))
-	copy(c, src)
-	for i := range c {
-		if err := w.text(p.elem.typ, c[i]); err != nil {
-			return nil, err.in(index(i))
-		}
-	}
-	w.depth--
 	return c, nil
 }
 
-func (w *walk) anySlice(p *plan, src []any) ([]any, *Error) {
-	if src == nil {
-		return nil, nil
-	}
-	if !w.enter() {
-		return nil, w.tooDeep(sliceRef(p, src))
-	}
-	if err := w.roomInSlice(p, len(src)); err != nil {
-		return nil, err
-	}
-	c := make([]any, len(src))
-	for i, x := range src {
-		held, err := w.held(x)
-		if err != nil {
-			return nil, err.under(sliceRef(p, src), index(i))
-		}
-		c[i] = held
-	}
-	w.depth--
-	return c, nil
-}
-
-func (w *walk) stringMap(p *plan, src map[string]string) (map[string]string, *Error) {
+// openMap is the same for mapping. The map that it returns has no entries yet.
+func openMap[E any](w *walk, p *plan, src map[string]E) (map[string]E, *Error) {
 	if src == nil {
 		return nil, nil
 	}
@@ -120,7 +79,51 @@ func (w *walk) stringMap(p *plan, src map[string]string) (map[string]string, *Er
 	if err := w.roomInMap(p, len(src)); err != nil {
 		return nil, err
 	}
-	c := make(map[string]string, len(src))
+	return make(map[string]E, len(src)), nil
+}
+
+func (w *walk) byteSlice(p *plan, src []byte) ([]byte, *Error) {
+	c, err := openSlice(w, p, src)
+	if c == nil {
+		return nil, err
+	}
+	w.depth--
+	return c, w.inspect(p.typ, asText(c))
+}
+
+func (w *walk) stringSlice(p *plan, src []string) ([]string, *Error) {
+	c, err := openSlice(w, p, src)
+	if c == nil {
+		return nil, err
+	}
+	for i, s := range c {
+		if err := w.text(p.elem.typ, s); err != nil {
+			return nil, err.in(index(i))
+		}
+	}
+	w.depth--
+	return c, nil
+}
+
+func (w *walk) anySlice(p *plan, src []any) ([]any, *Error) {
+	c, err := openSlice(w, p, src)
+	if c == nil {
+		return nil, err
+	}
+	for i, x := range c {
+		if c[i], err = w.held(x); err != nil {
+			return nil, err.under(sliceRef(p, src), index(i))
+		}
+	}
+	w.depth--
+	return c, nil
+}
+
+func (w *walk) stringMap(p *plan, src map[string]string) (map[string]string, *Error) {
+	c, err := openMap(w, p, src)
+	if c == nil {
+		return nil, err
+	}
 	for k, s := range src {
 		if err := w.text(p.key.typ, k); err != nil {
 			return nil, err.in("[key]")
@@ -135,25 +138,17 @@ func (w *walk) stringMap(p *plan, src map[string]string) (map[string]string, *Er
 }
 
 func (w *walk) anyMap(p *plan, src map[string]any) (map[string]any, *Error) {
-	if src == nil {
-		return nil, nil
-	}
-	if !w.enter() {
-		return nil, w.tooDeep(mapRef(p, src))
-	}
-	if err := w.roomInMap(p, len(src)); err != nil {
+	c, err := openMap(w, p, src)
+	if c == nil {
 		return nil, err
 	}
-	c := make(map[string]any, len(src))
 	for k, x := range src {
 		if err := w.text(p.key.typ, k); err != nil {
 			return nil, err.in("[key]")
 		}
-		held, err := w.held(x)
-		if err != nil {
+		if c[k], err = w.held(x); err != nil {
 			return nil, err.under(mapRef(p, src), "[*]")
 		}
-		c[k] = held
 	}
 	w.depth--
 	return c, nil

@@ -63,12 +63,6 @@ func freeze(p *plan, v any, rules *plugbus.PayloadRules) (frozen any, size int, 
 	return c, int(w.bytes), nil
 }
 
-// done makes the error of a walk one for the caller.
-func (e *Error) done() *Error {
-	e.met = ref{}
-	return e.in("payload")
-}
-
 func checkFailed(v, r any) *Error {
 	return fault(plugbus.ReasonCheckFailed, reflect.TypeOf(v), plugbus.CutText(fmt.Sprint("it cannot be read: ", r))).done()
 }
@@ -83,8 +77,7 @@ func share(v plugbus.SharedValue, rules *plugbus.PayloadRules) (any, int, error)
 		return &shared{}, 0, nil
 	}
 	if refusal := plans.of(value).shareable(); refusal != nil {
-		mine := *refusal // The plan keeps its own.
-		return nil, 0, mine.done()
+		return nil, 0, refusal.done()
 	}
 	return &shared{value}, 0, nil
 }

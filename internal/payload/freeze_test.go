@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ type (
 		word string
 		sub  struct{ ok bool }
 	}
+	holder      struct{ Held any }
 	hidesMap    struct{ m map[string]int }
 	hidesNested struct{ in struct{ base } }
 	embedsPtr   struct{ *base }
@@ -257,6 +259,7 @@ func TestInvalid(t *testing.T) {
 		{embedsPtr{}, "payload.base (*payload_test.base): an unexported field"},
 		{[][2]*hidesMap{{nil, {}}}, "payload[0][1].m (map"},
 		{fmt.Errorf("wrapped: %w", errors.New("x")), "payload.err (error): an unexported field"},
+		{onion(1, 64), "payload (struct { Held [1][1]"},
 		{big.NewInt(5), "payload (big.Int): its digits are unexported; send its text"},
 		{&guarded{}, "payload.Mutex (sync.Mutex): a lock or an atomic value must not be copied"},
 		{struct{ N atomic.Int64 }{}, "payload.N (atomic.Int64): a lock"},
@@ -350,7 +353,13 @@ func TestBudgets(t *testing.T) {
 		{deep(64), plugbus.PayloadRules{}, ""},
 		{deep(65), plugbus.PayloadRules{}, "nested deeper than 64 levels"},
 		{chain, plugbus.PayloadRules{}, "nested deeper than 64 levels"},
-		{chain, large, "nested deeper than 10000 levels"}, // no limit lets the stack overflow
+		{onion(65, 0), plugbus.PayloadRules{}, ""},
+		{onion(66, 0), plugbus.PayloadRules{}, "nested deeper than 64 levels"},
+
+		// No limit lets the stack overflow, from which Go does not recover.
+		{chain, large, "nested deeper than 10000 levels"},
+		{onion(10_001, 63), large, ""},
+		{onion(10_002, 63), large, "nested deeper than 10000 levels"},
 
 		{make([]byte, 1<<20), plugbus.PayloadRules{}, ""},
 		{make([]byte, 1<<20+1), plugbus.PayloadRules{}, "more than 1048576 bytes"},
@@ -373,6 +382,27 @@ func TestBudgets(t *testing.T) {
 		require.Equal(t, plugbus.ReasonTooLarge, refusal.Reason)
 		require.LessOrEqual(t, len(err.Error()), 4*plugbus.MaxTextBytes)
 	}
+}
+
+// onion returns structs that lie in interfaces of each other. Between a struct
+// and its interface are as many arrays as inPlace says.
+func onion(levels, inPlace int) any {
+	held := reflect.TypeFor[any]()
+	for range inPlace {
+		held = reflect.ArrayOf(1, held)
+	}
+	layer := reflect.StructOf([]reflect.StructField{{Name: "Held", Type: held}})
+	v := any("core")
+	for range levels {
+		outer := reflect.New(layer).Elem()
+		at := outer.Field(0)
+		for range inPlace {
+			at = at.Index(0)
+		}
+		at.Set(reflect.ValueOf(v))
+		v = outer.Interface()
+	}
+	return v
 }
 
 // TestNodes counts the values in payloads.
@@ -425,6 +455,7 @@ func TestDepth(t *testing.T) {
 		[]any{doc{}, doc{}, doc{}},
 		[][]int{{1}, {2}, {3}},
 		[]*int{new(int), new(int), new(int)},
+		[]any{holder{}, [1]any{}, holder{}},
 	} {
 		_, _, err := payload.Freeze(v, &plugbus.PayloadRules{MaxDepth: 2})
 		require.NoError(t, err, "%#v", v)

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -41,6 +42,8 @@ type plan struct {
 	size  uint64 // bytes in place, without what references lead to
 	root  uint64 // the same for a whole payload, whose own reference does not count
 	nodes uint64 // values in place
+
+	inPlace int // how deep structs and arrays that need a walk lie inside each other
 
 	fields []field      // of a struct, those that need a walk
 	elem   *plan        // of arrays, slices, maps and pointers
@@ -117,6 +120,9 @@ func (b builder) plan(t reflect.Type) *plan {
 	case reflect.Interface:
 		p.op, p.fixed = dynamic, false
 	}
+	if p.inPlace > maxInPlace {
+		p.refuse("", t, "its structs and arrays lie more than "+strconv.Itoa(maxInPlace)+" deep inside each other; send it flatter")
+	}
 	return p
 }
 
@@ -148,6 +154,7 @@ func (b builder) structure(p *plan) {
 			return
 		case fp.op != pass:
 			p.fields = append(p.fields, field{i, f.Name, fp})
+			p.inPlace = max(p.inPlace, fp.inPlace+1)
 		}
 		p.fixed = p.fixed && fp.fixed
 		p.nodes = add(p.nodes, fp.nodes)
@@ -169,7 +176,7 @@ func (b builder) array(p *plan) {
 	}
 	p.fixed = p.elem.fixed
 	if p.elem.op != pass {
-		p.op = array
+		p.op, p.inPlace = array, p.elem.inPlace+1
 	}
 	p.nodes = add(p.nodes, mul(n, p.elem.nodesInRow()))
 }

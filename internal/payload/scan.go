@@ -130,85 +130,106 @@ func beginsValue(s string) bool {
 	return true
 }
 
-// hasAttribute goes through the tags of s as a browser does, and never back.
+// A places is a set of places in a tag where a reader may be.
+type places uint16
+
+const (
+	inTagName places = 1 << iota
+	beforeName
+	inNameO       // in an attribute name: after "o",
+	inNameOn      // after "on",
+	inHandler     // after "on" and letters only,
+	inName        // in any other
+	behindHandler // in the white space behind a name
+	behindName
+	beforeValue
+	inDoubleQuotes
+	inSingleQuotes
+	inValue
+
+	// The places where a letter changes nothing, which makes most of a page cheap.
+	still = inTagName | inName | inDoubleQuotes | inSingleQuotes | inValue
+)
+
+// hasAttribute reads every tag of s at once: where one reader is in a quoted
+// value, another takes a '<' in it for a new tag. Readers in the same place go on
+// as one, so that no text makes this slow.
 func hasAttribute(s string) bool {
-	for i := 0; ; {
-		if i = indexFrom(s, i, '<') + 1; i == 0 {
-			return false
-		}
-		if i == len(s) || !isLetter(s[i]) {
-			continue
-		}
-		var found bool
-		if i, found = tagHasAttribute(s, i); found {
+	var at places
+	for i := 0; i < len(s); i++ {
+		if at == 0 { // Nobody is in a tag, so only a '<' matters, from the last byte on.
+			if i = indexFrom(s, max(i-1, 0), '<') + 1; i == 0 || i == len(s) {
+				return false
+			}
+		} else if s[i] == '=' && at&(inHandler|behindHandler) != 0 {
 			return true
+		} else if at&^still != 0 || !isLetter(s[i]) {
+			at = at.after(s[i])
+		}
+		if i > 0 && s[i-1] == '<' && isLetter(s[i]) {
+			at |= inTagName
 		}
 	}
+	return false
 }
 
-// tagHasAttribute goes through the tag whose name begins at i. It returns where
-// the tag ends.
-func tagHasAttribute(s string, i int) (end int, found bool) {
-	for i < len(s) && !endsTagName(s[i]) {
-		i++
-	}
-	for {
-		for i < len(s) && (isSpace(s[i]) || s[i] == '/') {
-			i++
-		}
-		if i == len(s) || s[i] == '>' {
-			return i, false
-		}
-		name := i
-		for i++; i < len(s) && !endsTagName(s[i]) && s[i] != '='; i++ { // even a '=' may begin a name
-		}
-		handler := isHandler(s[name:i])
-		if i = skipSpace(s, i); i == len(s) || s[i] != '=' {
-			continue
-		}
-		if handler {
-			return i, true
-		}
-		i = skipValue(s, skipSpace(s, i+1))
-	}
-}
-
-// skipValue returns where the attribute value that begins at i ends.
-func skipValue(s string, i int) int {
-	if i == len(s) {
-		return i
-	}
-	if quote := s[i]; quote == '"' || quote == '\'' {
-		n := strings.IndexByte(s[i+1:], quote)
-		if n < 0 {
-			return len(s)
-		}
-		return i + 1 + n + 1
-	}
-	for i < len(s) && !isSpace(s[i]) && s[i] != '>' {
-		i++
-	}
-	return i
-}
-
-func skipSpace(s string, i int) int {
-	for i < len(s) && isSpace(s[i]) {
-		i++
-	}
-	return i
-}
-
-// isHandler reports whether name is "on" and one or more ASCII letters.
-func isHandler(name string) bool {
-	if len(name) < 3 || !isWord(name[:2], "on") {
-		return false
-	}
-	for i := 2; i < len(name); i++ {
-		if !isLetter(name[i]) {
-			return false
+// after returns where the readers are after c, as a browser reads tags. A '='
+// behind the name of a handler is for the caller.
+func (at places) after(c byte) places {
+	next := at & (inDoubleQuotes | inSingleQuotes)
+	move := func(from, to places) {
+		if at&from != 0 {
+			next |= to
 		}
 	}
-	return true
+	switch {
+	case isSpace(c):
+		next |= at & (behindHandler | behindName | beforeValue)
+		move(inTagName|beforeName|inValue, beforeName)
+		move(inHandler, behindHandler)
+		move(inNameO|inNameOn|inName, behindName)
+		return next
+	case c == '>':
+		return next
+	case c == '/':
+		next |= at & inValue
+		move(inTagName|beforeName|inNameO|inNameOn|inHandler|inName|behindHandler|behindName, beforeName)
+		move(beforeValue, inValue)
+		return next
+	case c == '=':
+		next |= at & (inTagName | inValue)
+		move(beforeName, inName) // even a '=' may begin a name
+		move(inNameO|inNameOn|inName|behindName, beforeValue)
+		move(beforeValue, inValue)
+		return next
+	}
+	next |= at & (inTagName | inValue | inName)
+	value := inValue
+	switch c {
+	case '"':
+		value = inDoubleQuotes
+		next &^= inDoubleQuotes
+		move(inDoubleQuotes, beforeName)
+	case '\'':
+		value = inSingleQuotes
+		next &^= inSingleQuotes
+		move(inSingleQuotes, beforeName)
+	}
+	begun, second, third := inName, inName, inName
+	if lower(c) == 'o' {
+		begun = inNameO
+	}
+	if lower(c) == 'n' {
+		second = inNameOn
+	}
+	if isLetter(c) {
+		third = inHandler
+	}
+	move(beforeValue, value)
+	move(beforeName|behindHandler|behindName, begun)
+	move(inNameO, second)
+	move(inNameOn|inHandler, third)
+	return next
 }
 
 // isWord reports whether s is word, which is in lower case and as long. Only

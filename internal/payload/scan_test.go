@@ -65,6 +65,7 @@ func TestScan(t *testing.T) {
 		{"<a b='\"'onx=", plugbus.CheckAttribute},
 		{"<a <b onx=", plugbus.CheckAttribute},
 		{"<a><b onx=", plugbus.CheckAttribute},
+		{"<<a onx=", plugbus.CheckAttribute},
 		{"<a b=><c onx=", plugbus.CheckAttribute},
 		{"<a on=", none},
 		{"<a on1=", none},
@@ -78,6 +79,12 @@ func TestScan(t *testing.T) {
 		{"<a b=' onx='>", none},
 		{"<a b=\"' onx=\">", none},
 		{"<a>onx=", none},
+		{"<a b='<c onx=", plugbus.CheckAttribute},
+		{"<a b='<c d=\"<e onx=", plugbus.CheckAttribute},
+		{"<a b=\"<c d='\">' onx=", plugbus.CheckAttribute},
+		{"<a b='<c onx' onx=", plugbus.CheckAttribute},
+		{"<a b='<c' onx", none},
+		{"<a b='<c d=\"' onx>=", none},
 		{"<a onx>=", none},
 		{"<a onx/=", none},
 		{"< a onx=", none},
@@ -146,7 +153,8 @@ func texts(t testing.TB, file string) (list []string) {
 var (
 	naiveScript  = regexp.MustCompile(`<[sS][cC][rR][iI][pP][tT](?:[\t\n\f\r />]|\z)`)
 	naiveScheme  = regexp.MustCompile("(?:\\A|[\"'`=])[\\x00-\\x20\\x7f]*" + letters("javascript:"))
-	naiveTag     = regexp.MustCompile(`<[a-zA-Z][^\t\n\f\r />]*`)
+	naiveTag     = regexp.MustCompile(`<[a-zA-Z]`)
+	naiveTagName = regexp.MustCompile(`\A<[^\t\n\f\r />]*`)
 	naiveFill    = regexp.MustCompile(`\A[\t\n\f\r /]*`)
 	naiveName    = regexp.MustCompile(`\A([^>][^\t\n\f\r />=]*)[\t\n\f\r ]*(=?)[\t\n\f\r ]*`)
 	naiveValue   = regexp.MustCompile(`\A(?:"[^"]*(?:"|\z)|'[^']*(?:'|\z)|[^\t\n\f\r >]*)`)
@@ -170,13 +178,9 @@ func naiveScan(s string) (tripped plugbus.ContentChecks) {
 	if naiveScheme.MatchString(s) {
 		tripped |= plugbus.CheckScheme
 	}
-	for rest := s; ; {
-		tag := naiveTag.FindStringIndex(rest)
-		if tag == nil {
-			return tripped
-		}
-		rest = rest[tag[1]:]
-		for {
+	for _, tag := range naiveTag.FindAllStringIndex(s, -1) {
+		rest := s[tag[0]:]
+		for rest = rest[len(naiveTagName.FindString(rest)):]; ; {
 			rest = rest[len(naiveFill.FindString(rest)):]
 			name := naiveName.FindStringSubmatch(rest)
 			if name == nil { // The tag or the text ends.
@@ -192,6 +196,7 @@ func naiveScan(s string) (tripped plugbus.ContentChecks) {
 			rest = rest[len(naiveValue.FindString(rest)):]
 		}
 	}
+	return tripped
 }
 
 // TestScanNaive compares Scan with the naive version on texts made of the parts

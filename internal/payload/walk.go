@@ -15,6 +15,10 @@ const (
 	// maxDepth bounds the stack that a walk takes, whatever the rules say: Go
 	// cannot recover from a stack that has overflowed.
 	maxDepth = 10_000
+
+	// maxInPlace bounds it together with maxDepth: structs and arrays inside each
+	// other take stack too, and no level.
+	maxInPlace = 64
 )
 
 // A walk copies, measures and inspects one payload. What it inspects is always
@@ -106,7 +110,15 @@ func (w *walk) held(x any) (any, *Error) {
 	if err := w.charge(p.typ, 1, p.size, p.nodes-1); err != nil {
 		return nil, err
 	}
-	return w.copied(p, x)
+	if p.fixed || p.op != fields && p.op != array {
+		return w.copied(p, x) // Nothing nests in it, or it enters by itself.
+	}
+	if !w.enter() {
+		return nil, w.tooDeep(ref{typ: p.typ})
+	}
+	c, err := w.copied(p, x)
+	w.depth--
+	return c, err
 }
 
 // copied returns x itself if it holds no references, and otherwise a copy. In
@@ -163,12 +175,8 @@ func (w *walk) walk(p *plan, v reflect.Value) *Error {
 				return err.in(index(i))
 			}
 		}
-	case slice:
-		return w.slice(p, v)
-	case mapping:
-		return w.mapping(p, v)
-	case pointer:
-		return w.pointer(p, v)
+	case slice, mapping, pointer:
+		return w.reference(p, v)
 	case dynamic:
 		if v.IsNil() {
 			return nil
@@ -185,34 +193,49 @@ func (w *walk) walk(p *plan, v reflect.Value) *Error {
 	return nil
 }
 
-func (w *walk) slice(p *plan, v reflect.Value) *Error {
+// reference goes one level deeper, and puts a copy of what v refers to in its
+// place.
+func (w *walk) reference(p *plan, v reflect.Value) *Error {
 	if v.IsNil() {
 		return nil
 	}
-	n := v.Len()
-	r := ref{p.typ, v.Pointer(), n}
+	r := ref{p.typ, v.Pointer(), 1}
+	if p.op != pointer {
+		r.n = v.Len()
+	}
 	if !w.enter() {
 		return w.tooDeep(r)
 	}
-	if err := w.roomInSlice(p, n); err != nil {
+	var err *Error
+	switch p.op { //nolint:exhaustive // The other kinds are no references.
+	case slice:
+		err = w.slice(p, v, r)
+	case mapping:
+		err = w.mapping(p, v, r)
+	case pointer:
+		err = w.pointer(p, v, r)
+	}
+	w.depth--
+	return err
+}
+
+func (w *walk) slice(p *plan, v reflect.Value, r ref) *Error {
+	if err := w.roomInSlice(p, r.n); err != nil {
 		return err
 	}
-	c := reflect.MakeSlice(p.typ, n, n)
+	c := reflect.MakeSlice(p.typ, r.n, r.n)
 	reflect.Copy(c, v)
 	v.Set(c)
 	switch {
 	case p.elem.typ.Kind() == reflect.Uint8:
-		if err := w.inspect(p.typ, asText(c.Bytes())); err != nil {
-			return err
-		}
+		return w.inspect(p.typ, asText(c.Bytes()))
 	case p.elem.op != pass:
-		for i := range n {
+		for i := range r.n {
 			if err := w.walk(p.elem, c.Index(i)); err != nil {
 				return err.under(r, index(i))
 			}
 		}
 	}
-	w.depth--
 	return nil
 }
 
@@ -220,19 +243,11 @@ func (w *walk) roomInSlice(p *plan, n int) *Error {
 	return w.room(p.typ, n, p.elem, p.elem.nodesInRow(), "[0]")
 }
 
-func (w *walk) mapping(p *plan, v reflect.Value) *Error {
-	if v.IsNil() {
-		return nil
-	}
-	n := v.Len()
-	r := ref{p.typ, v.Pointer(), n}
-	if !w.enter() {
-		return w.tooDeep(r)
-	}
-	if err := w.roomInMap(p, n); err != nil {
+func (w *walk) mapping(p *plan, v reflect.Value, r ref) *Error {
+	if err := w.roomInMap(p, r.n); err != nil {
 		return err
 	}
-	c := reflect.MakeMapWithSize(p.typ, n)
+	c := reflect.MakeMapWithSize(p.typ, r.n)
 	key, elem := reflect.New(p.key.typ).Elem(), reflect.New(p.elem.typ).Elem()
 	for entry := v.MapRange(); entry.Next(); {
 		key.SetIterKey(entry)
@@ -246,7 +261,6 @@ func (w *walk) mapping(p *plan, v reflect.Value) *Error {
 		c.SetMapIndex(key, elem)
 	}
 	v.Set(c)
-	w.depth--
 	return nil
 }
 
@@ -257,14 +271,7 @@ func (w *walk) roomInMap(p *plan, n int) *Error {
 	return w.room(p.typ, n, p.elem, p.elem.nodes, "[*]")
 }
 
-func (w *walk) pointer(p *plan, v reflect.Value) *Error {
-	if v.IsNil() {
-		return nil
-	}
-	r := ref{p.typ, v.Pointer(), 1}
-	if !w.enter() {
-		return w.tooDeep(r)
-	}
+func (w *walk) pointer(p *plan, v reflect.Value, r ref) *Error {
 	if err := w.room(p.typ, 1, p.elem, p.elem.nodes, ""); err != nil {
 		return err
 	}
@@ -274,6 +281,5 @@ func (w *walk) pointer(p *plan, v reflect.Value) *Error {
 	if err := w.walk(p.elem, c.Elem()); err != nil {
 		return err.under(r, "")
 	}
-	w.depth--
 	return nil
 }

@@ -111,13 +111,13 @@ func TestCompareDisjointKinds(t *testing.T) {
 func TestCompareExhaustively(t *testing.T) {
 	t.Run("names", func(t *testing.T) {
 		compareAll(t, topic.Parse, false,
-			sequences(4, []string{"a", "c", "plugin"}, ".:"),
-			sequences(3, []string{"a", "plugin", "*", "**"}, ".:"))
+			sequences(4, "a", "c", "plugin"),
+			sequences(3, "a", "plugin", "*", "**"))
 	})
 	t.Run("keys", func(t *testing.T) {
 		compareAll(t, topic.ParseKey, true,
-			sequences(4, []string{"a", "c", ""}, ".:"),
-			sequences(3, []string{"a", "", "*", "**"}, ".:"))
+			sequences(4, "a", "c", ""),
+			sequences(3, "a", "", "*", "**"))
 	})
 }
 

@@ -40,5 +40,5 @@ func (e *Error) Error() string {
 
 // Is reports whether target is plugbus.ErrInvalid.
 func (e *Error) Is(target error) bool {
-	return target == plugbus.ErrInvalid //nolint:errorlint // Is compares sentinels; errors.Is walks the causes.
+	return target == plugbus.ErrInvalid
 }

@@ -142,7 +142,6 @@ func TestIndexFrees(t *testing.T) {
 		require.True(t, x.Remove(p, values[i]))
 		require.True(t, x.Remove(common, values[i]))
 	}
-	values = nil
 	require.Less(t, heap()-before, int64(n), "bytes")
 	require.Equal(t, []*value{kept, kept}, x.Append(nil, "a.0.b"))
 	runtime.KeepAlive(patterns)
@@ -157,7 +156,6 @@ func TestIndexFreesValue(t *testing.T) {
 	x.Add(p, removed)
 	require.True(t, x.Remove(p, removed))
 	gone := weak.Make(removed)
-	removed = nil
 	runtime.GC()
 	require.Nil(t, gone.Value())
 	require.Len(t, x.Append(nil, "a"), 1)

@@ -91,8 +91,8 @@ func naiveTokens(pt []string, ps []byte, nt []string, ns []byte) bool {
 	return ps[0] == ns[0] && naiveTokens(pt[1:], ps[1:], nt[1:], ns[1:])
 }
 
-// sequences yields every way to join up to n tokens with separators.
-func sequences(n int, tokens []string, separators string) iter.Seq[string] {
+// sequences yields every way to join up to n tokens with two of the separators.
+func sequences(n int, tokens ...string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		level := slices.Clone(tokens)
 		for range n {
@@ -101,7 +101,7 @@ func sequences(n int, tokens []string, separators string) iter.Seq[string] {
 				if !yield(s) {
 					return
 				}
-				for _, separator := range separators {
+				for _, separator := range ".:" {
 					for _, token := range tokens {
 						next = append(next, s+string(separator)+token)
 					}

@@ -193,7 +193,6 @@ func TestPatternOwnsItsText(t *testing.T) {
 	require.NoError(t, err)
 	k, err := topic.ParseKey(large[:9])
 	require.NoError(t, err)
-	large = ""
 	require.Less(t, heap()-before, int64(1<<20))
 	require.Equal(t, "a.a.a.a.a", p.String())
 	require.Equal(t, p.String(), k.String())
