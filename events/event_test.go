@@ -12,7 +12,7 @@ import (
 )
 
 // TestE4WholeEvent shows that a handler gets all there is to know of an event
-// (E4), and that the receipt names the same event.
+// (E4), and that the receipt names the same event (H9).
 func TestE4WholeEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bus, err := events.New(events.Options{})

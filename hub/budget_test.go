@@ -292,7 +292,7 @@ func TestFailuresAreRecorded(t *testing.T) {
 		_, err := s.Subscribe("job.*", func(context.Context, events.Event) error { panic(errors.New("boo")) })
 		require.NoError(t, err)
 		emit(t, h.Host(), "job.new", 1)
-		idle(t, h)
+		synctest.Wait()
 		found := entries(t, h, audit.Query{Event: "delivery.failed", Actor: "a"})
 		require.Len(t, found, 1)
 		require.Equal(t, plugbus.Failed, found[0].Outcome)

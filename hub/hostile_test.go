@@ -118,7 +118,7 @@ func TestErrorsThatPanic(t *testing.T) {
 			_, err := p.session.Subscribe("word.*", func(context.Context, events.Event) error { return bad })
 			require.NoError(t, err)
 			emit(t, p.session, "word.said", 1)
-			idle(t, h)
+			synctest.Wait()
 			require.EqualValues(t, 1, h.Ledger().Failed)
 			require.Contains(t, h.Inspect().Plugins[0].LastError, "whose text cannot be had")
 			require.False(t, h.Health(t.Context())[0].Well())

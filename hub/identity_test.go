@@ -103,7 +103,7 @@ func TestH8Announcements(t *testing.T) {
 }
 
 // TestSessionYieldsNothing shows that nothing that the methods of a session
-// return leads to the hub, another session or the policy.
+// return leads to the hub, another session, the policy or the audit log (A9).
 func TestSessionYieldsNothing(t *testing.T) {
 	session := reflect.TypeFor[*hub.Session]()
 	for m := range session.Methods() {

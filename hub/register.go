@@ -113,7 +113,7 @@ func (h *Hub) manifest(ctx context.Context, m *member) error {
 		return r.err
 	case <-limited.Done():
 		h.host.stick(fmt.Sprintf("Manifest of %T", m.plugin), func() { <-got })
-		return fmt.Errorf("Manifest has not returned: %w", limited.Err()) //nolint:staticcheck // It begins with the name of a method.
+		return fmt.Errorf("Manifest has not returned: %w", limited.Err())
 	}
 }
 

@@ -2,6 +2,7 @@ package actor_test
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,12 +183,15 @@ func TestParkAndSignalMeet(t *testing.T) {
 func TestRetireMeetsPark(t *testing.T) {
 	g := actor.NewGroup()
 	var spin atomic.Int32
-	for i := range 20_000 {
+	for i := range 5000 {
 		a := g.New()
 		var j jobs
 		a.Attach(&j)
 		j.give(a, 0, 1)
-		for j.done.Load() == 0 { // Without a pause, so that the worker runs elsewhere.
+		for n := 1; j.done.Load() == 0; n++ {
+			if n%10_000 == 0 { // Before that the worker runs elsewhere.
+				runtime.Gosched()
+			}
 		}
 		for range i % 50 {
 			spin.Add(1) // So that the moment moves.
