@@ -89,7 +89,7 @@ type Failure struct {
 	Source  string // who emitted the event
 	Pattern string // of the subscription
 	Site    string // where the plugin subscribed, as file:line
-	Event   string
+	Event   string // this, Seq and Source are empty for a handler without a time-out that its client's end abandoned
 	Seq     uint64
 	Outcome plugbus.Outcome // Failed, Abandoned or Undeliverable
 	Err     error           // a *PanicError, ErrGoexit, ErrTimedOut, or what the handler returned

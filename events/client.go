@@ -147,7 +147,7 @@ func (c *Client) checkDrained() {
 // Close drains the client until ctx is done, and then ends it: what waits is
 // cancelled, a handler that still runs is abandoned, and every later call
 // returns [ErrClosed]. It returns nil if everything was handled, and otherwise
-// an error that matches ctx.Err() and says what was not. No new call of a handler
+// a [*CloseError], which matches ctx.Err(). No new call of a handler
 // starts after it returned. From a handler of the client itself it does not wait
 // for that handler.
 func (c *Client) Close(ctx context.Context) error {
@@ -168,7 +168,7 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	cut, abandoned := c.fence()
 	if err != nil && cut+abandoned > 0 {
-		return fmt.Errorf("events: close client %q: %d events cancelled, %d handlers abandoned: %w", c.id, cut, abandoned, err)
+		return &CloseError{c.id, cut, abandoned, err}
 	}
 	return nil
 }

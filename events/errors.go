@@ -65,3 +65,20 @@ type TruncatedError struct {
 func (e *TruncatedError) Error() string {
 	return fmt.Sprintf("events: the history no longer holds all events after %d: some up to %d are gone", e.After, e.Lost)
 }
+
+// A CloseError reports what a client had not done when its time to close was
+// over. It matches the error of the context that ended.
+type CloseError struct {
+	Client    string
+	Cancelled int // events that waited
+	Abandoned int // handlers that still ran
+	Err       error
+}
+
+// Error says what was not done.
+func (e *CloseError) Error() string {
+	return fmt.Sprintf("events: close client %q: events cancelled: %d, handlers abandoned: %d: %v", e.Client, e.Cancelled, e.Abandoned, e.Err)
+}
+
+// Unwrap returns why there was no more time.
+func (e *CloseError) Unwrap() error { return e.Err }

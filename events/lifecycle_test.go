@@ -218,7 +218,7 @@ func TestFence(t *testing.T) {
 			defer stop()
 			err := c.Close(limited)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.ErrorContains(t, err, fmt.Sprintf("%d events cancelled, %d handlers abandoned", 10-running, running))
+			require.ErrorContains(t, err, fmt.Sprintf("events cancelled: %d, handlers abandoned: %d", 10-running, running))
 			l := bus.Ledger()
 			require.NoError(t, l.Check())
 			require.EqualValues(t, 10-running, l.Cancelled)
@@ -279,7 +279,7 @@ func TestCloseSaysWhatWasNotHandled(t *testing.T) {
 		end()
 		err = c.Close(context.Background())
 		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorContains(t, err, "1 events cancelled, 1 handlers abandoned")
+		require.ErrorContains(t, err, "events cancelled: 1, handlers abandoned: 1")
 	})
 }
 

@@ -108,7 +108,7 @@ func TestH16CloseReports(t *testing.T) {
 		require.Equal(t, []string{"rude", "stubborn", "hung"}, plugins)
 		require.ErrorIs(t, report.Problems[0].Err, errPlugin)
 		require.ErrorContains(t, report.Problems[1].Err, `functions of Session.Go have not returned: ["forever"]`)
-		require.ErrorContains(t, report.Problems[2].Err, "3 events cancelled, 1 handlers abandoned")
+		require.ErrorContains(t, report.Problems[2].Err, "events cancelled: 3, handlers abandoned: 1")
 		require.Len(t, report.Leaks, 2)
 		require.Equal(t, hub.Leak{Plugin: "hung", Kind: "handler", Name: "job.*", Site: report.Leaks[0].Site}, report.Leaks[0])
 		require.Equal(t, hub.Leak{Plugin: "stubborn", Kind: "goroutine", Name: "forever"}, report.Leaks[1])

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/security"
 )
@@ -145,11 +146,11 @@ func (h *Hub) forget() {
 
 // A Report says what was not done when a hub closed.
 type Report struct {
-	// Cancelled are deliveries that had been accepted and were not started.
-	Cancelled uint64
+	// Cancelled counts the deliveries that waited until there was no more time.
+	Cancelled int
 
-	// Abandoned are deliveries whose handler had not returned.
-	Abandoned uint64
+	// Abandoned counts the handlers that had not returned by then.
+	Abandoned int
 
 	// Problems say what went wrong, plugin by plugin.
 	Problems []Problem
@@ -165,6 +166,18 @@ type Report struct {
 type Problem struct {
 	Plugin string
 	Err    error
+}
+
+// add notes how a plugin left.
+func (r *Report) add(id string, err error) {
+	if err == nil {
+		return
+	}
+	r.Problems = append(r.Problems, Problem{id, err})
+	if undone, ok := errors.AsType[*events.CloseError](err); ok {
+		r.Cancelled += undone.Cancelled
+		r.Abandoned += undone.Abandoned
+	}
 }
 
 // Clean reports whether everything was done and nothing is left.
@@ -202,25 +215,18 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 		defer cancel()
 	}
 
-	before := h.Ledger()
 	h.bus.CloseIntake()
 	for _, m := range leaving {
 		m.session.client.BeginDrain()
 	}
 	var report Report
 	for _, m := range slices.Backward(leaving) {
-		if err := h.leave(ctx, m); err != nil {
-			report.Problems = append(report.Problems, Problem{m.manifest.ID, err})
-		}
+		report.add(m.manifest.ID, h.leave(ctx, m))
 	}
-	if err := h.leave(ctx, h.host); err != nil {
-		report.Problems = append(report.Problems, Problem{security.HostID, err})
-	}
+	report.add(security.HostID, h.leave(ctx, h.host))
 	err := h.shut(ctx)
 	report.Leaks = h.Leaks()
 	report.Ledger = h.Ledger()
-	report.Cancelled = report.Ledger.Cancelled - before.Cancelled
-	report.Abandoned = report.Ledger.Abandoned - before.Abandoned
 	h.report, h.closeErr = report, err
 	close(h.closed)
 	if !report.Clean() {

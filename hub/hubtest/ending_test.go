@@ -47,7 +47,7 @@ func TestLeakedHandler(t *testing.T) {
 			placeOrder(tb, h.Join("shop"))
 		}
 		f := try(t, func(tb testing.TB) { hang(tb) })
-		f.requireFailure(t, "something leaks", `plugin "mailer"`, `the handler of "orders.placed"`, "ending_test.go:", "1 handlers abandoned")
+		f.requireFailure(t, "something leaks", `plugin "mailer"`, `the handler of "orders.placed"`, "ending_test.go:", "handlers abandoned: 1")
 
 		f = try(t, func(tb testing.TB) { hang(tb, hubtest.AllowLeaks("the driver cannot be interrupted")) })
 		f.requirePass(t, "which is allowed, since the driver cannot be interrupted", `plugin "mailer"`)
@@ -73,7 +73,7 @@ func TestLingeringHandler(t *testing.T) {
 			placeOrder(tb, h.Join("shop"))
 		}
 		f := try(t, func(tb testing.TB) { linger(tb) })
-		f.requireFailure(t, "something leaks", `plugin "mailer"`, "1 handlers abandoned")
+		f.requireFailure(t, "something leaks", `plugin "mailer"`, "handlers abandoned: 1")
 		require.NotContains(t, f.failures[0], "has not returned")
 
 		f = try(t, func(tb testing.TB) { linger(tb, hubtest.AllowLeaks("it polls")) })

@@ -37,7 +37,7 @@ func (c *Context) Err() error { return c.session.Err() }
 // Value returns the chain for chain.Key, and otherwise nil: values of contexts
 // do not travel between plugins.
 func (c *Context) Value(key any) any {
-	switch key {
+	switch key.(type) {
 	case chain.Key:
 		return c.chain
 	case ownerKey:
@@ -49,12 +49,10 @@ func (c *Context) Value(key any) any {
 // String says what the context is, as the contexts of the standard library do.
 func (c *Context) String() string { return "plugbus handler of " + c.chain.String() }
 
-type ownerKeyType struct{}
-
-var ownerKey any = ownerKeyType{}
+type ownerKey struct{}
 
 // Owner returns the actor for whose handler ctx was made, or nil.
 func Owner(ctx context.Context) *Actor {
-	a, _ := ctx.Value(ownerKey).(*Actor)
+	a, _ := ctx.Value(ownerKey{}).(*Actor)
 	return a
 }

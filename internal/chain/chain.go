@@ -68,17 +68,15 @@ func Deeper(c, other Chain) Chain {
 	return c
 }
 
-type key struct{}
-
 // Key is the only key of a handler's context: its value is a Chain.
-var Key any = key{}
+type Key struct{}
 
 // From returns the chain that ctx carries, or the empty one.
 func From(ctx context.Context) Chain {
 	if ctx == nil {
 		return Chain{}
 	}
-	c, _ := ctx.Value(Key).(Chain)
+	c, _ := ctx.Value(Key{}).(Chain)
 	return c
 }
 

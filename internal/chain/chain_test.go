@@ -81,7 +81,7 @@ func TestFrom(t *testing.T) {
 	require.Zero(t, chain.From(t.Context()))
 
 	c := chain.Chain{}.Then("crawler")
-	ctx := context.WithValue(t.Context(), chain.Key, c)
+	ctx := context.WithValue(t.Context(), chain.Key{}, c)
 	derived, cancel := context.WithCancel(ctx)
 	defer cancel()
 	require.Equal(t, c, chain.From(ctx))
