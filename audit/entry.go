@@ -128,3 +128,13 @@ func boundDetails(details []Detail) []Detail {
 	}
 	return kept
 }
+
+// Detail returns the value of the first detail with a key, or "".
+func (e *Entry) Detail(key string) string {
+	for _, d := range e.Details {
+		if d.Key == key {
+			return d.Value
+		}
+	}
+	return ""
+}

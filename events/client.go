@@ -21,11 +21,13 @@ type ClientOptions struct {
 	// own end. If nil, only the client's end does.
 	Context context.Context //nolint:containedctx // The parent of the handlers' contexts.
 
-	// MaxSubscriptions bounds the client's subscriptions. If zero, it is 1,000.
+	// MaxSubscriptions bounds the client's subscriptions. If zero, it is 1,000;
+	// if negative, the client may have none.
 	MaxSubscriptions int
 
 	// MaxWildcards bounds the wildcards of one pattern, since patterns with many
-	// make the look-up of names dear. If zero, it is 8.
+	// make the look-up of names dear. If zero, it is 8; if negative, a pattern may
+	// have none.
 	MaxWildcards int
 
 	// Actor is the plugin's worker, which other mechanisms share. If nil, the
@@ -77,11 +79,8 @@ func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("events: new client: %w", err)
 	}
-	if o.MaxSubscriptions < 0 || o.MaxWildcards < 0 {
-		return nil, &OptionError{"MaxSubscriptions or MaxWildcards", min(o.MaxSubscriptions, o.MaxWildcards), "at least 1, or 0 for the default"}
-	}
 	c := &Client{bus: b, id: id, guard: o.Guard, actor: o.Actor, subs: map[*Subscription]struct{}{}}
-	c.quota, c.wildcards = cmp.Or(o.MaxSubscriptions, 1000), cmp.Or(o.MaxWildcards, 8)
+	c.quota, c.wildcards = max(0, cmp.Or(o.MaxSubscriptions, 1000)), max(0, cmp.Or(o.MaxWildcards, 8))
 	if c.guard == nil {
 		c.guard = openGuard(id)
 	}

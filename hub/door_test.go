@@ -199,6 +199,10 @@ func TestLimitsOfAPolicy(t *testing.T) {
 	listen(t, s, "b")
 	_, err = s.Subscribe("c", (&inbox{}).handle)
 	denied(t, err, plugbus.ReasonQuotaExceeded)
+
+	h = open(t, hub.Options{Policy: policyOf(t, `"actor": {"subscribe": true, "limits": {"subscriptions": 0}}`)})
+	_, err = join(t, h, "actor").Subscribe("a", (&inbox{}).handle)
+	denied(t, err, plugbus.ReasonQuotaExceeded)
 }
 
 // TestReceivingIsChecked shows that a broadcast reaches only those who may

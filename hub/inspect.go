@@ -34,10 +34,30 @@ type PluginInfo struct {
 	LastError string
 	Slow      uint64 // times that a handler was found to run long
 	Emitted   uint64
-	Refused   uint64
+	Refused   uint64 // acts, those included that the ledger does not count, such as to subscribe
 
 	Subscriptions []events.SubscriptionStats
 	Goroutines    []string // the functions of Session.Go that run
+}
+
+// Plugin returns what the snapshot says of a plugin, and whether it has it.
+func (s *Snapshot) Plugin(id string) (PluginInfo, bool) {
+	for _, p := range s.Plugins {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return PluginInfo{}, false
+}
+
+// Ledger returns the sum of what became of the deliveries to the plugin's
+// subscriptions, those not included that have ended.
+func (p *PluginInfo) Ledger() plugbus.Ledger {
+	var sum plugbus.Ledger
+	for _, s := range p.Subscriptions {
+		sum.Add(s.Ledger)
+	}
+	return sum
 }
 
 // Inspect returns the state of the hub. The queues and the ledger are those of

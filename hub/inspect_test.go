@@ -171,3 +171,19 @@ func TestExplain(t *testing.T) {
 	swap(t, h, nil)
 	require.False(t, h.Explain("a", plugbus.VerbEmit, "word.said").Allowed)
 }
+
+// TestSnapshotOfAPlugin shows that a snapshot can be asked for one plugin, and
+// sums up its deliveries.
+func TestSnapshotOfAPlugin(t *testing.T) {
+	s := hub.Snapshot{Plugins: []hub.PluginInfo{{
+		Manifest: hub.Manifest{ID: "a"},
+		Subscriptions: []events.SubscriptionStats{
+			{Ledger: plugbus.Ledger{Accepted: 2, Handled: 1, Failed: 1}}, {Ledger: plugbus.Ledger{Accepted: 3, Handled: 3}},
+		},
+	}}}
+	info, ok := s.Plugin("a")
+	require.True(t, ok)
+	require.Equal(t, plugbus.Ledger{Accepted: 5, Handled: 4, Failed: 1}, info.Ledger())
+	_, ok = s.Plugin("b")
+	require.False(t, ok)
+}

@@ -72,9 +72,9 @@ func (m *member) join(subject *security.Subject) (err error) {
 	if id != security.HostID {
 		g.onRefusal = m.refused
 	}
-	limits := security.Limits{}
+	o := events.ClientOptions{Guard: g}
 	if grant, ok := h.authority.Policy().Grant(id); ok {
-		limits = grant.Limits
+		o.MaxSubscriptions, o.MaxWildcards = orNone(grant.Limits.Subscriptions), orNone(grant.Limits.Wildcards)
 	}
 	ctx, end := context.WithCancel(context.Background())
 	m.actor = h.actors.New()
@@ -83,10 +83,8 @@ func (m *member) join(subject *security.Subject) (err error) {
 		id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor, fail), ctx: ctx, end: end,
 		goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail,
 	}
-	s.client, err = h.bus.Client(id, events.ClientOptions{
-		Guard: g, Context: ctx, Actor: m.actor, MaxSubscriptions: limits.Subscriptions, MaxWildcards: limits.Wildcards,
-	})
-	if err != nil {
+	o.Context, o.Actor = ctx, m.actor
+	if s.client, err = h.bus.Client(id, o); err != nil {
 		end()
 		m.actor.Retire()
 		subject.Leave()
@@ -94,6 +92,15 @@ func (m *member) join(subject *security.Subject) (err error) {
 	}
 	m.session = s
 	return nil
+}
+
+// orNone returns a limit of the policy as the events have it: there 0 means the
+// default, and in a policy none.
+func orNone(limit int) int {
+	if limit == 0 {
+		return -1
+	}
+	return limit
 }
 
 // A valueless is a context without its values, which do not travel into a

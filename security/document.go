@@ -126,7 +126,7 @@ type AccessRules struct {
 // default rate of its operation.
 type RateRules struct {
 	Messages   *RateRule `json:"messages,omitzero"`    // send and publish; default 100 a minute
-	Events     *RateRule `json:"events,omitzero"`      // emit, broadcast and replay; default 6,000 a minute with a burst of 1,000
+	Events     *RateRule `json:"events,omitzero"`      // emit, broadcast, subscribe and replay; default 6,000 a minute with a burst of 1,000
 	DataAccess *RateRule `json:"data_access,omitzero"` // store calls; default 6,000 a minute with a burst of 1,000
 	Bytes      *RateRule `json:"bytes,omitzero"`       // of all payloads that the plugin hands in; default no limit
 }

@@ -39,7 +39,7 @@ type Limits struct {
 	MessageBytes  int64 // of one payload of any kind; default 1 MiB
 	PayloadNodes  int   // values in one payload; default 100,000
 	PayloadDepth  int   // levels of nesting in one payload; default 64
-	Subscriptions int   // open at one time; default 1,000
+	Subscriptions int   // open at one time, by the policy under which the plugin joined; default 1,000
 	Wildcards     int   // in one pattern of a subscription; default 8
 }
 
@@ -100,7 +100,7 @@ type Operation uint8
 // The operations.
 const (
 	Messages   Operation = iota // send and publish
-	Events                      // emit and broadcast; and reading the history, as subscribe
+	Events                      // emit, broadcast, subscribe, and each page of a replay
 	DataAccess                  // read, write and create of stores
 	Bytes                       // of the payloads of all of these
 

@@ -12,7 +12,7 @@ func (t *tour) books(context.Context) error {
 	snapshot := t.hub.Inspect()
 	rows := [][]string{{"plugin", "trust", "state", "emitted", "refused", "handled", "failed"}}
 	for _, p := range snapshot.Plugins {
-		d := deliveries(p)
+		d := p.Ledger()
 		rows = append(rows, []string{
 			p.ID, p.Trust.String(), p.State.String(),
 			figure(p.Emitted), figure(p.Refused), figure(d.Handled), figure(d.Failed),

@@ -50,7 +50,7 @@ func (t *tour) alerted() error {
 		return nil
 	}
 	last := found.Entries[0]
-	t.check(true, "the host was alerted: %s, severity %s, %s events within a minute", last.Event, detail(last, "severity"), detail(last, "count"))
+	t.check(true, "the host was alerted: %s, severity %s, %s events within a minute", last.Event, last.Detail("severity"), last.Detail("count"))
 	return nil
 }
 

@@ -16,23 +16,14 @@ first file. The audit log says:
 		return err
 	}
 	for _, entry := range found.Entries {
-		t.quote(entry.Actor + " over " + entry.Target + ": " + detail(entry, "error"))
+		t.quote(entry.Actor + " over " + entry.Target + ": " + entry.Detail("error"))
 	}
 	t.say("")
 	all := uint64(len(t.in.files))
-	clumsy, counter := deliveries(t.plugin("clumsy")), deliveries(t.plugin("counter"))
+	_, clumsy := t.plugin("clumsy")
+	_, counter := t.plugin("counter")
 	t.check(len(found.Entries) == 1 && found.Entries[0].Actor == "clumsy" && found.Entries[0].Count == 1, "that is the only failure on record")
 	t.check(clumsy.Failed == 1 && clumsy.Handled == all-1, "it went on: %s files handled, %s failed", figure(clumsy.Handled), figure(clumsy.Failed))
 	t.check(counter.Failed == 0 && counter.Handled == all+1, "the counter missed nothing: %s handled, which are the files and their end", figure(counter.Handled))
 	return nil
-}
-
-// detail returns a detail of an audit entry, or "".
-func detail(entry audit.Entry, key string) string {
-	for _, d := range entry.Details {
-		if d.Key == key {
-			return d.Value
-		}
-	}
-	return ""
 }

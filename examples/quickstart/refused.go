@@ -48,5 +48,5 @@ func (t *tour) explain(denied *plugbus.DeniedError) string {
 	if !ok {
 		return "the audit log has no such record"
 	}
-	return fmt.Sprintf("audit record %d\n  the rule: %s\n  to allow it: %s", entry.Seq, detail(entry, "rule"), detail(entry, "remedy"))
+	return fmt.Sprintf("audit record %d\n  the rule: %s\n  to allow it: %s", entry.Seq, entry.Detail("rule"), entry.Detail("remedy"))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
@@ -108,20 +107,10 @@ func (t *tour) noted(name string) []events.Event {
 	return found
 }
 
-// plugin returns how a plugin fares.
-func (t *tour) plugin(id string) hub.PluginInfo {
-	plugins := t.hub.Inspect().Plugins
-	if i := slices.IndexFunc(plugins, func(p hub.PluginInfo) bool { return p.ID == id }); i >= 0 {
-		return plugins[i]
-	}
-	return hub.PluginInfo{}
-}
-
-// deliveries returns how the events ended that a plugin subscribed to.
-func deliveries(p hub.PluginInfo) plugbus.Ledger {
-	var all plugbus.Ledger
-	for _, s := range p.Subscriptions {
-		all.Add(s.Ledger)
-	}
-	return all
+// plugin returns how a plugin fares, and how the events ended that it subscribed
+// to.
+func (t *tour) plugin(id string) (hub.PluginInfo, plugbus.Ledger) {
+	snapshot := t.hub.Inspect()
+	info, _ := snapshot.Plugin(id)
+	return info, info.Ledger()
 }
