@@ -131,30 +131,18 @@ type Bus struct {
 // New returns a bus without clients. It has no goroutine of its own while
 // nothing happens; Close ends those that linger.
 func New(o Options) (*Bus, error) {
+	const year = 365 * 24 * time.Hour
 	var errs []error
-	number := func(name string, value, zero, least, most int64) int64 {
-		if value == 0 {
-			return zero
-		}
-		if value < least || value > most {
-			errs = append(errs, &OptionError{name, value, fmt.Sprintf("%d to %d, or 0 for %d", least, most, zero)})
-		}
-		return value
-	}
-	const year = int64(365 * 24 * time.Hour)
-	if o.HistoryEvents < 0 {
-		o.HistoryEvents = -1
-	}
-	o.HistoryEvents = max(0, int(number("HistoryEvents", int64(o.HistoryEvents), 10_000, -1, 10_000_000)))
-	o.HistoryBytes = number("HistoryBytes", o.HistoryBytes, 32<<20, 1, 1<<40)
-	o.HistoryAge = time.Duration(number("HistoryAge", int64(o.HistoryAge), int64(24*time.Hour), 1, 100*year))
-	o.Buffer = int(number("Buffer", int64(o.Buffer), 1024, 1, MaxBuffer))
-	o.QueueBytes = number("QueueBytes", o.QueueBytes, 16<<20, 1, 1<<40)
-	o.MaxDepth = int(number("MaxDepth", int64(o.MaxDepth), 32, 1, 1024))
-	o.MaxSubscriptions = int(number("MaxSubscriptions", int64(o.MaxSubscriptions), 1_000_000, 1, 1<<40))
-	o.WaitLimit = time.Duration(number("WaitLimit", int64(o.WaitLimit), int64(30*time.Second), 1, year))
-	o.HandlerTimeout = time.Duration(number("HandlerTimeout", int64(o.HandlerTimeout), 0, 1, year))
-	o.SlowAfter = time.Duration(number("SlowAfter", int64(o.SlowAfter), int64(10*time.Second), 1, year))
+	o.HistoryEvents = max(0, within(&errs, "HistoryEvents", max(o.HistoryEvents, -1), 10_000, -1, 10_000_000))
+	o.HistoryBytes = within(&errs, "HistoryBytes", o.HistoryBytes, 32<<20, 1, 1<<40)
+	o.HistoryAge = within(&errs, "HistoryAge", o.HistoryAge, 24*time.Hour, 1, 100*year)
+	o.Buffer = within(&errs, "Buffer", o.Buffer, 1024, 1, MaxBuffer)
+	o.QueueBytes = within(&errs, "QueueBytes", o.QueueBytes, 16<<20, 1, 1<<40)
+	o.MaxDepth = within(&errs, "MaxDepth", o.MaxDepth, 32, 1, 1024)
+	o.MaxSubscriptions = within(&errs, "MaxSubscriptions", o.MaxSubscriptions, 1_000_000, 1, 1_000_000_000)
+	o.WaitLimit = within(&errs, "WaitLimit", o.WaitLimit, 30*time.Second, 1, year)
+	o.HandlerTimeout = within(&errs, "HandlerTimeout", o.HandlerTimeout, 0, 1, year)
+	o.SlowAfter = within(&errs, "SlowAfter", o.SlowAfter, 10*time.Second, 1, year)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -170,6 +158,18 @@ func New(o Options) (*Bus, error) {
 		b.actors, b.ownActors = actor.NewGroup(), true
 	}
 	return b, nil
+}
+
+// within returns the value of an option, or what zero means, and notes a value
+// that is out of its range.
+func within[T int | int64 | time.Duration](errs *[]error, name string, value, zero, least, most T) T {
+	if value == 0 {
+		return zero
+	}
+	if value < least || value > most {
+		*errs = append(*errs, &OptionError{name, value, fmt.Sprintf("%v to %v, or 0 for %v", least, most, zero)})
+	}
+	return value
 }
 
 // CloseIntake refuses further events with [ErrClosed]. What waits is still

@@ -99,7 +99,7 @@ func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	if c.actor == nil {
 		c.actor, c.ownActor = b.actors.New(), true
 	}
-	c.source = c.actor.Attach(c)
+	c.source = c.actor.Attach((*source)(c))
 	b.nextClient++
 	c.number = b.nextClient
 	b.clients[id] = c
@@ -224,8 +224,13 @@ func (c *Client) signal(wakes *actor.Wakes) {
 // actor get their turn.
 const workBudget = 128
 
+// A source is a client as its actor sees it.
+type source Client
+
 // Work handles events that wait, in their order.
-func (c *Client) Work() (more bool) {
+func (s *source) Work() (more bool) { return (*Client)(s).work() }
+
+func (c *Client) work() (more bool) {
 	c.bus.armWatch()
 	for budget := workBudget; budget > 0; {
 		c.collect()
