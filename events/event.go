@@ -15,8 +15,7 @@ import (
 // is a copy of that copy. The zero Event has no name.
 //
 // It is seven words long, and a handler's context two, so that both travel in
-// registers: two words more would make a hundred subscribers half as fast
-// again.
+// registers; one word more, and both would go through memory.
 type Event struct {
 	frozen any
 	seq    uint64

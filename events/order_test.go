@@ -351,3 +351,27 @@ func TestConcurrentReadsOn(t *testing.T) {
 		})
 	}
 }
+
+// TestNoWakeUpIsLost emits in the moments in which the subscribers come to rest.
+// An event that nobody is woken for would wait for ever.
+func TestNoWakeUpIsLost(t *testing.T) {
+	for _, options := range [][]events.SubscribeOption{nil, {events.Fair()}} {
+		bus := openBus(t, events.Options{Buffer: 1 << 12, HistoryEvents: -1})
+		emitter := joinBus(t, bus, "emitter")
+		for i := range 30 {
+			listen(t, joinBus(t, bus, fmt.Sprint("plugin", i)), "e", nothing, options...)
+		}
+		var spin atomic.Int32
+		for i := range 30_000 {
+			tell(t, emitter, "e", nil)
+			for range i * 7 % 150 {
+				spin.Add(1) // So that the moment moves.
+			}
+			if i%100 == 0 {
+				limited, stop := context.WithTimeout(t.Context(), 10*time.Second)
+				require.NoError(t, bus.Idle(limited), "after event %d: %v", i+1, bus.Ledger())
+				stop()
+			}
+		}
+	}
+}

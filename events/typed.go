@@ -1,15 +1,13 @@
 package events
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/strictjson"
 )
 
 // A Subscriber subscribes: a [*Client], or a plugin's session.
@@ -35,7 +33,7 @@ func Subscribe[T any](hub Subscriber, pattern string, fn func(ctx context.Contex
 
 // Decode returns the payload of an event as a T: the payload itself if that is
 // a T, or what JSON in a json.RawMessage or []byte decodes to, with no field
-// unknown and nothing after it. The error is a [*plugbus.TypeError].
+// unknown, no key twice and nothing after it. The error is a [*plugbus.TypeError].
 func Decode[T any](e Event) (T, error) {
 	var value T
 	data := e.Data()
@@ -54,13 +52,8 @@ func Decode[T any](e Event) (T, error) {
 	default:
 		return value, mismatch(nil)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&value); err != nil {
+	if err := strictjson.Decode(text, &value); err != nil {
 		return value, mismatch(err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return value, mismatch(errors.New("there is more after the JSON value"))
 	}
 	return value, nil
 }
