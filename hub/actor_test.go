@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 )
@@ -76,6 +77,26 @@ func TestActor(t *testing.T) {
 	require.Greater(t, c.n, rounds)
 }
 
+// TestNoWaitInsideOfStart shows that Start is refused what would wait for its own
+// worker, as a handler is, and so does not suffer it until its time is over.
+func TestNoWaitInsideOfStart(t *testing.T) {
+	h := open(t, hub.Options{})
+	require.NoError(t, h.Register(t.Context(), &plug{manifest: named("a"), start: func(ctx context.Context, s *hub.Session) error {
+		sub, err := s.Subscribe("word.*", func(context.Context, events.Event) error { return nil }, events.Buffer(1))
+		require.NoError(t, err)
+		denied(t, sub.Wait(ctx), plugbus.ReasonCycle)
+		_, err = s.Emit(ctx, "word.said", 1)
+		require.NoError(t, err)
+		_, err = s.Emit(ctx, "word.said", 2, events.WaitForRoom())
+		denied(t, err, plugbus.ReasonCycle)
+		require.ErrorIs(t, h.Idle(ctx), plugbus.ErrInvalid)
+		_, limited := ctx.Deadline()
+		require.True(t, limited)
+		return nil
+	}}))
+	idle(t, h)
+}
+
 // TestEventsDuringStart shows that events which arrive while Start runs are
 // handled after it, in their order.
 func TestEventsDuringStart(t *testing.T) {
@@ -93,7 +114,7 @@ func TestEventsDuringStart(t *testing.T) {
 				return nil
 			})
 			require.NoError(t, err)
-			emit(t, h.Host(), "word.one", 1)
+			emit(t, h.Host(), "word.one", 1) //nolint:contextcheck // The host acts here, not the plugin.
 			_, err = h.Host().Broadcast(ctx, "other.two", 1, events.Audience{})
 			require.NoError(t, err)
 			_, err = s.Emit(ctx, "word.three", 1)

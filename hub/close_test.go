@@ -273,8 +273,39 @@ func TestCloseFromStop(t *testing.T) {
 		start := time.Now()
 		report, err := h.Close(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, 30*time.Second, time.Since(start))
+		require.Zero(t, time.Since(start))
 		require.Len(t, report.Problems, 1)
+		require.ErrorContains(t, report.Problems[0].Err, "may wait for this very call")
+		require.Empty(t, report.Leaks)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, hub.Options{})
+		require.NoError(t, h.Register(t.Context(), &plug{manifest: named("a"), stop: func(ctx context.Context) error {
+			_, err := h.Close(ctx)
+			return err
+		}}))
+		start := time.Now()
+		require.NoError(t, h.Unregister(t.Context(), "a"))
+		require.Zero(t, time.Since(start), "nor for its own worker")
+	})
+}
+
+// TestCloseFromStart shows that a plugin that closes the hub while it starts
+// does not wait for itself either.
+func TestCloseFromStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, hub.Options{})
+		start := time.Now()
+		var took time.Duration
+		err := h.Register(t.Context(), &plug{manifest: named("a"), start: func(ctx context.Context, _ *hub.Session) error {
+			_, err := h.Close(ctx)
+			took = time.Since(start)
+			return err
+		}})
+		require.ErrorContains(t, err, `register plugin "a": start: `)
+		synctest.Wait()
+		require.Zero(t, took)
+		require.Empty(t, h.Leaks())
 	})
 }
 

@@ -70,6 +70,24 @@ type PanicError struct {
 // Error says what panicked.
 func (e *PanicError) Error() string { return fmt.Sprintf("%s panicked: %s", e.What, e.Value) }
 
+// A cutError is an error of a plugin, with its text as it was on the plugin's
+// worker: to ask for it again may give another, a panic, or no end.
+type cutError struct {
+	text string
+	err  error
+}
+
+func (e *cutError) Error() string { return e.text }
+func (e *cutError) Unwrap() error { return e.err }
+
+// cut returns err with its text. It runs on the plugin's worker.
+func cut(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &cutError{textOf(err), err}
+}
+
 // textOf returns the text of an error of a plugin, whose methods may panic.
 func textOf(err error) (text string) {
 	defer func() {

@@ -48,7 +48,7 @@ func provoke(ctx context.Context, t testing.TB, h *hub.Hub, p *plug, method stri
 	if method == "Manifest" || method == "Start" {
 		return h.Register(ctx, p)
 	}
-	require.NoError(t, h.Register(t.Context(), p))
+	require.NoError(t, h.Register(t.Context(), p)) //nolint:contextcheck // ctx is for the call that is provoked.
 	if method == "Stop" {
 		return h.Unregister(ctx, "a")
 	}
@@ -124,10 +124,52 @@ func TestErrorsThatPanic(t *testing.T) {
 			require.False(t, h.Health(t.Context())[0].Well())
 			require.ErrorContains(t, h.Unregister(t.Context(), "a"), "stop: ")
 
+			other := open(t, hub.Options{})
+			require.NoError(t, other.Register(t.Context(), &plug{manifest: named("a"), stop: bang}))
+			report, err := other.Close(t.Context())
+			require.NoError(t, err)
+			require.Len(t, report.Problems, 1)
+
 			p.start = func(context.Context, *hub.Session) error { return bad }
 			require.ErrorContains(t, h.Register(t.Context(), p), "start: ")
 		}
 	})
+}
+
+// An endless error has no end of text until it is released.
+type endless struct{ release chan struct{} }
+
+func (e endless) Error() string {
+	<-e.release
+	return "at last"
+}
+
+// TestErrorsThatBlock shows that the text of a plugin's error is had on the
+// plugin's own worker, so that nobody waits for it for ever.
+func TestErrorsThatBlock(t *testing.T) {
+	for _, method := range []string{"Start", "Stop", "Health"} {
+		synctest.Test(t, func(t *testing.T) {
+			bad := endless{make(chan struct{})}
+			h := open(t, hub.Options{})
+			p := &plug{manifest: named("a")}
+			bang := func(context.Context) error { return bad }
+			switch method {
+			case "Start":
+				p.start = func(context.Context, *hub.Session) error { return bad }
+			case "Stop":
+				p.stop = bang
+			case "Health":
+				p.health = bang
+			}
+			start := time.Now()
+			require.ErrorContains(t, provoke(t.Context(), t, h, p, method), method+" has not returned")
+			require.Equal(t, 30*time.Second, time.Since(start))
+			require.Equal(t, []hub.Leak{{Plugin: "a", Kind: "call", Name: method}}, h.Leaks())
+			close(bad.release)
+			synctest.Wait()
+			require.Empty(t, h.Leaks())
+		})
+	}
 }
 
 // TestMethodsThatBlock shows that a method that does not return holds nobody
@@ -210,7 +252,7 @@ func TestStartThatFails(t *testing.T) {
 			p.start = func(ctx context.Context, s *hub.Session) error {
 				_, err := s.Subscribe("word.*", func(context.Context, events.Event) error { panic("called") })
 				require.NoError(t, err)
-				emit(t, h.Host(), "word.said", 1)
+				emit(t, h.Host(), "word.said", 1) //nolint:contextcheck // The host acts here, not the plugin.
 				return test.start(ctx)
 			}
 			require.ErrorIs(t, h.Register(t.Context(), p), test.want)

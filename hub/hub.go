@@ -46,7 +46,8 @@ type Options struct {
 
 	// NoticeBoard gets a [Notice] for each event of the hub, under the event's
 	// name. Its handlers have the form func(hub.Notice), and are called one at a
-	// time by a goroutine of their own.
+	// time by a goroutine of their own. Close waits for that goroutine, so what it
+	// calls must not wait for Close.
 	NoticeBoard EventBus.BusPublisher
 
 	// OnAlert is called with each alert, by that goroutine too.
@@ -195,8 +196,15 @@ func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Expl
 }
 
 // Idle waits until no event waits and no handler runs, and returns nil; or until
-// ctx is done, and returns its error.
-func (h *Hub) Idle(ctx context.Context) error { return h.bus.Idle(ctx) }
+// ctx is done, and returns its error. With the context of a call into a plugin it
+// would wait for that call, and returns an error that matches
+// [plugbus.ErrInvalid].
+func (h *Hub) Idle(ctx context.Context) error {
+	if actor.Owner(ctx) != nil {
+		return fmt.Errorf("hub: a handler cannot wait until no handler runs; call Idle from outside of plugins: %w", plugbus.ErrInvalid)
+	}
+	return h.bus.Idle(ctx)
+}
 
 // Ledger returns the figures of all deliveries, which balance.
 func (h *Hub) Ledger() plugbus.Ledger { return h.bus.Ledger() }
@@ -239,7 +247,7 @@ func (h *Hub) inAudience(_ string, a events.Audience, id string) bool {
 // announce tells the plugins and the host what happened.
 func (h *Hub) announce(n Notice) {
 	n.Time = h.clock.Now()
-	if _, err := h.self.Emit(context.Background(), n.Event, n); err != nil && !errors.Is(err, plugbus.ErrClosed) {
+	if _, err := h.self.Emit(h.host.session.ctx, n.Event, n); err != nil && !errors.Is(err, plugbus.ErrClosed) {
 		h.logger.Error("the hub could not emit its own event", "event", n.Event, "error", err)
 	}
 	h.desk.post(h.opts.NoticeBoard, n)

@@ -29,7 +29,8 @@ func (h *Hub) Unregister(ctx context.Context, id string) error {
 	}
 	m.become(Draining)
 	h.mu.Unlock()
-	err := h.leave(ctx, m)
+	_, err := h.leave(ctx, m)
+	m.logLeft(err)
 	if err != nil {
 		err = fmt.Errorf("hub: unregister %q: %w", id, err)
 	}
@@ -50,8 +51,9 @@ func text(err error) string {
 
 // leave drains, stops and fences a member, and takes it out of the hub. It waits
 // no longer than ctx and the wait limit. If the member leaves already, it only
-// waits for that.
-func (h *Hub) leave(ctx context.Context, m *member) error {
+// waits for that. What was cut off is returned apart, so that nobody looks for it
+// in the error, which may be the plugin's own.
+func (h *Hub) leave(ctx context.Context, m *member) (undone *events.CloseError, err error) {
 	limited, cancel := h.limited(ctx)
 	defer cancel()
 	if actor.Owner(ctx) == m.actor {
@@ -63,16 +65,18 @@ func (h *Hub) leave(ctx context.Context, m *member) error {
 	h.mu.Unlock()
 	if leaving {
 		if err := await(limited, m.left); err != nil {
-			return fmt.Errorf("it is leaving already, and has not left: %w", err)
+			return nil, fmt.Errorf("it is leaving already, and has not left: %w", err)
 		}
-		return nil
+		return nil, nil //nolint:nilnil // This call has cut nothing off.
 	}
 	defer close(m.left)
 	var errs []error
 	if failed {
-		_ = m.session.client.Close(ended()) // What waits for it is cancelled: it never joined.
+		_ = m.session.client.Close(ended(limited)) // What waits for it is cancelled: it never joined.
 	} else {
-		errs = append(errs, m.stop(limited), m.session.client.Close(limited))
+		stopped, closed := m.stop(limited), m.session.client.Close(limited)
+		undone, _ = errors.AsType[*events.CloseError](closed)
+		errs = append(errs, stopped, closed)
 	}
 	m.session.close()
 	_ = await(limited, m.session.quiet) // The names say it better.
@@ -93,7 +97,16 @@ func (h *Hub) leave(ctx context.Context, m *member) error {
 	h.provide(m.manifest.ID, nil)
 	h.gone[m] = struct{}{}
 	h.forget()
-	return errors.Join(errs...)
+	return undone, errors.Join(errs...)
+}
+
+// logLeft says that the plugin has left, and what went wrong.
+func (m *member) logLeft(err error) {
+	if err != nil {
+		m.session.logger.Warn("the plugin has left, but not everything was done", "problem", err.Error())
+		return
+	}
+	m.session.logger.Info("the plugin has left")
 }
 
 // stop drains the plugin and tells it that it leaves.
@@ -168,16 +181,17 @@ type Problem struct {
 	Err    error
 }
 
-// add notes how a plugin left.
-func (r *Report) add(id string, err error) {
+// with returns the report with how a plugin left.
+func (r Report) with(id string, undone *events.CloseError, err error) Report {
 	if err == nil {
-		return
+		return r
 	}
 	r.Problems = append(r.Problems, Problem{id, err})
-	if undone, ok := errors.AsType[*events.CloseError](err); ok {
+	if undone != nil {
 		r.Cancelled += undone.Cancelled
 		r.Abandoned += undone.Abandoned
 	}
+	return r
 }
 
 // Clean reports whether everything was done and nothing is left.
@@ -190,7 +204,8 @@ func (r Report) Clean() bool {
 // flushed. It waits no longer than ctx and, for each plugin, the wait limit. The
 // report says what was not done; the error is ctx.Err() if ctx was done before
 // all was, or that of a sink of the audit log. Later calls wait for the first and
-// return the same.
+// return the same; but one with the context of a call into a plugin, for which the
+// first may wait, returns [ErrClosed] until that is done.
 func (h *Hub) Close(ctx context.Context) (Report, error) {
 	h.mu.Lock()
 	if h.closing {
@@ -221,10 +236,13 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	}
 	var report Report
 	for _, m := range slices.Backward(leaving) {
-		report.add(m.manifest.ID, h.leave(ctx, m))
+		undone, err := h.leave(ctx, m)
+		m.logLeft(err)
+		report = report.with(m.manifest.ID, undone, err)
 	}
-	report.add(security.HostID, h.leave(ctx, h.host))
-	err := h.shut(ctx)
+	undone, err := h.leave(ctx, h.host)
+	report = report.with(security.HostID, undone, err)
+	err = h.shut(ctx)
 	report.Leaks = h.Leaks()
 	report.Ledger = h.Ledger()
 	h.report, h.closeErr = report, err
@@ -238,7 +256,15 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 
 // awaitClose returns what the first call of Close returned.
 func (h *Hub) awaitClose(ctx context.Context) (Report, error) {
-	if err := await(ctx, h.closed); err != nil {
+	inside := actor.Owner(ctx) != nil
+	if inside {
+		ctx = ended(ctx)
+	}
+	err := await(ctx, h.closed)
+	if inside && err != nil {
+		return Report{}, fmt.Errorf("the hub closes already, and may wait for this very call: %w", ErrClosed)
+	}
+	if err != nil {
 		return Report{}, fmt.Errorf("hub: wait for the hub to close: %w", err)
 	}
 	return h.report, h.closeErr
@@ -263,8 +289,8 @@ func (h *Hub) shut(ctx context.Context) error {
 	told := h.desk.close()
 	_ = h.self.Close(limited) // It has no subscriptions.
 	_ = h.bus.Close(limited)  // Its clients have left.
-	if len(h.Leaks()) > 0 {
-		_ = h.actors.Close(ended()) // Who leaks is not waited for again.
+	if len(h.Leaks()) > 0 || actor.Owner(ctx) != nil {
+		_ = h.actors.Close(ended(limited)) // Who leaks, or closes the hub, is not waited for again.
 	} else if err := h.actors.Close(limited); err != nil {
 		errs = append(errs, fmt.Errorf("hub: a worker has not ended: %w", err))
 	}

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/chain"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -115,9 +117,18 @@ func (h *Hub) limited(ctx context.Context) (context.Context, context.CancelFunc)
 	return context.WithTimeout(valueless{ctx}, h.opts.WaitLimit)
 }
 
-// ended returns a context that is done, for those who do not wait.
-func ended() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
+// An inside is the context of a call into a plugin. Its only value says whose
+// worker it is on, so that what would wait for that worker is refused.
+type inside struct {
+	context.Context //nolint:containedctx // It is a context.
+	worker          *actor.Context
+}
+
+func (c inside) Value(key any) any { return c.worker.Value(key) }
+
+// ended returns ctx as one that is done, for those who do not wait.
+func ended(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	return ctx
 }
@@ -125,11 +136,13 @@ func ended() context.Context {
 // call runs f of the plugin on its worker, with a context that ends with ctx,
 // after the wait limit, and with the session. A call that does not return in
 // time goes on, and Leaks names it.
+//
+//nolint:contextcheck // The call ends with the caller's context and with the session's.
 func (m *member) call(ctx context.Context, name string, f func(ctx context.Context) error) error {
-	limited, cancel := m.hub.limited(ctx)
+	limited, cancel := context.WithTimeout(inside{ctx, m.actor.NewContext(ctx, chain.Chain{})}, m.hub.opts.WaitLimit)
 	defer cancel()
 	defer context.AfterFunc(m.session.ctx, cancel)()
-	hung, err := m.session.tasks.do(limited, name, func() error { return f(limited) })
+	hung, err := m.session.tasks.do(limited, name, func() error { return cut(f(limited)) })
 	if hung != nil {
 		m.stick(name, func() { <-hung }) //nolint:errcheck // What comes too late is thrown away.
 	}
@@ -265,12 +278,18 @@ func (h *Hub) failed(f events.Failure) {
 		return
 	}
 	h.record(entry)
+	cause := f.Err
+	if cause == events.ErrClosed { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
+		cause = errLeftBehind
+	}
 	counts := f.Err == events.ErrGoexit || f.Err == events.ErrTimedOut //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
 	if _, panicked := f.Err.(*events.PanicError); panicked {           //nolint:errorlint // The same.
 		counts = true
 	}
-	m.failure(fmt.Sprintf("the handler of %q, subscribed at %s", f.Pattern, f.Site), f.Err, counts)
+	m.failure(fmt.Sprintf("the handler of %q, subscribed at %s", f.Pattern, f.Site), cause, counts)
 }
+
+var errLeftBehind = errors.New("it had not returned when the plugin left; Hub.Leaks names it until it does")
 
 // slow hears of handlers that run long.
 func (h *Hub) slow(s events.Slow) {

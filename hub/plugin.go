@@ -2,9 +2,15 @@ package hub
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
+	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // A Plugin is what joins a hub. A plugin may also be a [Stopper], an
@@ -47,28 +53,62 @@ type Manifest struct {
 	// token of ASCII letters, digits, "_", "-" and "~".
 	ID string
 
-	// Version is for people, and part of the announcements. At most 64 bytes.
+	// Version is for people, and part of the announcements. At most 64 bytes,
+	// without control characters.
 	Version string
 
 	// Provides lists the capabilities that the plugin has for others, each of
-	// which the policy must let it provide.
+	// which the policy must let it provide. At most MaxCapabilities.
 	Provides []Capability
 
 	// Requires lists the capabilities that must be there before the plugin
-	// starts, each of which the policy must let it discover.
+	// starts, each of which the policy must let it discover. At most
+	// MaxCapabilities.
 	Requires []string
 }
 
 // A Capability is a named thing that a plugin provides.
 type Capability struct {
 	Name        string // in the grammar of event names
-	Description string // for people
+	Description string // for people; at most plugbus.MaxTextBytes
 }
+
+// MaxCapabilities bounds what one manifest provides, and what it requires.
+const MaxCapabilities = 256
 
 func (m Manifest) clone() Manifest {
 	m.Provides = slices.Clone(m.Provides)
 	m.Requires = slices.Clone(m.Requires)
 	return m
+}
+
+// check reports all mistakes but those of the id.
+func (m Manifest) check() error {
+	if n := max(len(m.Provides), len(m.Requires)); n > MaxCapabilities {
+		return fmt.Errorf("it lists %d capabilities; expected at most %d: %w", n, MaxCapabilities, plugbus.ErrInvalid)
+	}
+	var errs []error
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf(format+": %w", append(args, plugbus.ErrInvalid)...))
+	}
+	if len(m.Version) > 64 || strings.ContainsFunc(m.Version, unicode.IsControl) {
+		wrong("the version is %q; expected at most 64 bytes without control characters", plugbus.CutText(m.Version))
+	}
+	provided := map[string]bool{}
+	for _, c := range m.Provides {
+		errs = append(errs, topic.CheckName(c.Name))
+		if provided[c.Name] {
+			wrong("it provides %q twice", plugbus.CutText(c.Name))
+		}
+		provided[c.Name] = true
+		if len(c.Description) > plugbus.MaxTextBytes {
+			wrong("the description of %q has %d bytes; expected at most %d", plugbus.CutText(c.Name), len(c.Description), plugbus.MaxTextBytes)
+		}
+	}
+	for _, name := range m.Requires {
+		errs = append(errs, topic.CheckName(name))
+	}
+	return errors.Join(errs...)
 }
 
 // Func makes a plugin of a function, for those that need no type.

@@ -109,7 +109,7 @@ func TestRevocationUnderLoad(t *testing.T) {
 	for i := range 2 {
 		wait.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := a.Emit(context.Background(), fmt.Sprintf("word.%d", i), epoch.Load()); err != nil {
+				if _, err := a.Emit(context.Background(), fmt.Sprintf("word.%d", i), epoch.Load()); err != nil { //nolint:contextcheck // ctx only ends the loop.
 					t.Error(err)
 				}
 			}

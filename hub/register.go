@@ -42,7 +42,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 		if err := h.start(ctx, m); err != nil {
 			undo := context.WithoutCancel(ctx) // What has started is stopped, even if ctx is why.
 			for _, m := range slices.Backward(ordered) {
-				_ = h.leave(undo, m) // The error of Start is what matters.
+				_, _ = h.leave(undo, m) // The error of Start is what matters.
 			}
 			return err
 		}
@@ -52,6 +52,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 			Event: "plugin.registered", Actor: security.HostID, Target: m.manifest.ID, Admin: true,
 			Details: []audit.Detail{{Key: "version", Value: m.manifest.Version}},
 		})
+		m.session.logger.InfoContext(ctx, "the plugin has joined", "version", m.manifest.Version)
 		h.announce(Notice{Event: EventRegistered, Plugin: m.manifest.ID, Version: m.manifest.Version})
 	}
 	return nil
@@ -67,20 +68,10 @@ func (h *Hub) newMember(ctx context.Context, p Plugin) (*member, error) {
 		return nil, &RegisterError{Stage: "manifest", Err: err}
 	}
 	id := m.manifest.ID
-	var errs []error
 	if err := topic.CheckID(id); err != nil {
 		return nil, &RegisterError{Plugin: plugbus.CutText(id), Stage: "manifest", Err: err}
 	}
-	if len(m.manifest.Version) > 64 {
-		errs = append(errs, fmt.Errorf("the version has %d bytes; expected at most 64: %w", len(m.manifest.Version), plugbus.ErrInvalid))
-	}
-	for _, c := range m.manifest.Provides {
-		errs = append(errs, topic.CheckName(c.Name))
-	}
-	for _, name := range m.manifest.Requires {
-		errs = append(errs, topic.CheckName(name))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := m.manifest.check(); err != nil {
 		return nil, &RegisterError{Plugin: id, Stage: "manifest", Err: err}
 	}
 	return m, nil
@@ -178,16 +169,27 @@ func (h *Hub) enter(m *member) error {
 	for _, c := range m.manifest.Provides {
 		if p := subject.Permit(plugbus.VerbProvide, c.Name); !p.Allowed() {
 			h.remove(m)
-			return &RegisterError{id, "policy", subject.Refuse(plugbus.Refusal{Verb: plugbus.VerbProvide, Object: c.Name, Reason: p.Reason})}
+			return &RegisterError{id, "policy", h.refuse(subject, plugbus.Refusal{Verb: plugbus.VerbProvide, Object: c.Name, Reason: p.Reason})}
 		}
 	}
 	for _, name := range m.manifest.Requires {
 		if p := subject.Permit(plugbus.VerbDiscover, name); !p.Allowed() {
 			h.remove(m)
-			return &RegisterError{id, "policy", subject.Refuse(plugbus.Refusal{Verb: plugbus.VerbDiscover, Object: name, Reason: p.Reason})}
+			return &RegisterError{id, "policy", h.refuse(subject, plugbus.Refusal{Verb: plugbus.VerbDiscover, Object: name, Reason: p.Reason})}
 		}
 	}
 	return nil
+}
+
+// refuse records a refusal, and returns an error for the host, which may know
+// the remedy.
+func (h *Hub) refuse(subject *security.Subject, r plugbus.Refusal) error {
+	err := subject.Refuse(r)
+	remedy := h.authority.Explain(subject.ID(), r.Verb, r.Object).Remedy
+	if remedy == "" || h.opts.ExplainToPlugins { // Then it is in the error.
+		return err
+	}
+	return fmt.Errorf("%w; to allow it: %s", err, remedy)
 }
 
 // sort returns the members so that each comes after those that provide what it
@@ -280,7 +282,7 @@ func (h *Hub) start(ctx context.Context, m *member) error {
 func (m *member) begin(ctx context.Context) (err error) {
 	defer func() {
 		if !m.started {
-			_ = m.session.client.Close(ended()) // Nothing is drained.
+			_ = m.session.client.Close(ended(ctx)) // Nothing is drained.
 		}
 	}()
 	if r, ok := m.plugin.(EventReceiver); ok {
@@ -310,7 +312,7 @@ func (h *Hub) provide(id string, provided []Capability) {
 func (h *Hub) remove(m *member) {
 	delete(h.members, m.manifest.ID)
 	m.session.close()
-	_ = m.session.client.Close(ended()) // Nothing waits for it.
+	_ = m.session.client.Close(m.session.ctx) // Which is done; and nothing waits for it.
 	m.session.guard.Leave()
 	m.actor.Retire()
 }

@@ -3,6 +3,7 @@ package hub_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func TestH6RegisterIsAllOrNothing(t *testing.T) {
 		require.ErrorIs(t, err, errPlugin)
 		failed, ok := errors.AsType[*hub.RegisterError](err)
 		require.True(t, ok)
-		require.Equal(t, &hub.RegisterError{Plugin: "c", Stage: "start", Err: errPlugin}, failed)
+		require.Equal(t, "c start", failed.Plugin+" "+failed.Stage)
 		require.EqualError(t, err, `register plugin "c": start: the plugin's own error`)
 
 		require.Equal(t, []string{"start a", "start b", "start c", "stop b", "stop a"}, d.lines)
@@ -276,7 +277,12 @@ func TestRegisterManifests(t *testing.T) {
 		manifest hub.Manifest
 		says     string
 	}{
-		{hub.Manifest{ID: "a", Version: strings.Repeat("1", 65)}, "the version has 65 bytes; expected at most 64"},
+		{hub.Manifest{ID: "a", Version: strings.Repeat("1", 65)}, "expected at most 64 bytes"},
+		{hub.Manifest{ID: "a", Version: "1\n2"}, `"1\n2"; expected at most 64 bytes without control characters`},
+		{hub.Manifest{ID: "a", Provides: make([]hub.Capability, hub.MaxCapabilities+1)}, "257 capabilities; expected at most 256"},
+		{hub.Manifest{ID: "a", Requires: make([]string, hub.MaxCapabilities+1)}, "257 capabilities; expected at most 256"},
+		{hub.Manifest{ID: "a", Provides: []hub.Capability{{Name: "x", Description: strings.Repeat("y", plugbus.MaxTextBytes+1)}}}, "1025 bytes; expected at most 1024"},
+		{caps("a", "x y x", ""), `provides "x" twice`},
 		{caps("a", "x y*", ""), "y*"},
 		{caps("a", "", "x**"), "x**"},
 		{hub.Manifest{ID: "a", Requires: []string{""}}, "empty"},
@@ -336,7 +342,9 @@ func TestRegisterRights(t *testing.T) {
 		{caps("provider", "files.read secrets.read", ""), plugbus.VerbProvide, "secrets.read"},
 		{caps("user", "files.read", ""), plugbus.VerbProvide, "files.read"},
 	} {
-		refusal := refusalOf(t, h.Register(t.Context(), d.of(test.manifest, nil)), plugbus.ReasonInsufficientPermissions)
+		err := h.Register(t.Context(), d.of(test.manifest, nil))
+		require.ErrorContains(t, err, fmt.Sprintf("; to allow it: add %q to plugins.%s.%v.allow", test.object, test.manifest.ID, test.verb))
+		refusal := refusalOf(t, err, plugbus.ReasonInsufficientPermissions)
 		require.Equal(t, test.verb, refusal.Verb)
 		require.Equal(t, test.object, refusal.Object)
 		entry, ok := h.Audit().Get(refusal.Record)

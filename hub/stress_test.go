@@ -31,7 +31,7 @@ func TestStress(t *testing.T) {
 		wait.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
 			for ctx.Err() == nil {
-				live(t, h, fmt.Sprintf("p%d", i), random, &quarantined, &overlaps)
+				live(t, h, fmt.Sprintf("p%d", i), random, &quarantined, &overlaps) //nolint:contextcheck // ctx only ends the loop.
 				rounds.Add(1)
 			}
 		})

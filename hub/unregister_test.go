@@ -149,7 +149,7 @@ func TestUnregisterOfAHungHandler(t *testing.T) {
 			_, err := p.session.Subscribe("job.*", func(ctx context.Context, _ events.Event) error {
 				<-release
 				require.ErrorIs(t, ctx.Err(), context.Canceled)
-				_, late = p.session.Emit(context.Background(), "word.late", 1)
+				_, late = p.session.Emit(context.Background(), "word.late", 1) //nolint:contextcheck // The handler's own is done.
 				return errPlugin
 			})
 			require.NoError(t, err)
@@ -220,7 +220,7 @@ func TestUnregisterFromItsOwnHandler(t *testing.T) {
 			s := join(t, h, "a")
 			var err error
 			release := make(chan struct{})
-			_, subErr := s.Subscribe("job.*", func(ctx context.Context, _ events.Event) error {
+			_, subErr := s.Subscribe("job.*", func(ctx context.Context, _ events.Event) error { //nolint:contextcheck // It is about a handler that does not pass on its own.
 				<-release
 				if !test.own {
 					ctx = context.Background()
