@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,13 +12,6 @@ import (
 )
 
 type point struct{ N, X, Y int64 }
-
-// sums adds up what the subscribers of a benchmark got, so that a lost or a
-// doubled event fails it.
-type sums struct {
-	total atomic.Int64
-	done  sync.WaitGroup
-}
 
 func BenchmarkEmit(b *testing.B) {
 	for _, subs := range []int{0, 1, 10, 100} {

@@ -56,7 +56,7 @@ func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audien
 		if err := c.admit(ctx, plugbus.VerbBroadcast, r, data, &o, &e); err != nil {
 			return Receipt{}, err
 		}
-		receipt, refused, err := c.publishTo(c.audience(&to), &e)
+		receipt, refused, err := c.publishTo(c.audience(&to), &e) //nolint:contextcheck // A handler's context comes from its plugin.
 		for _, id := range refused {
 			_ = c.guard.Refuse(plugbus.Refusal{ // For the record; the others are served.
 				Verb: plugbus.VerbBroadcast, Object: name, Reason: plugbus.ReasonRecipientCannotReceive, Chain: e.meta.chain,
@@ -68,9 +68,6 @@ func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audien
 		}
 	}
 }
-
-// errPolicyMoved says that the policy changed between the door and the order.
-var errPolicyMoved = fmt.Errorf("events: the policy has changed")
 
 // audience returns the clients that belong to an audience, but for c. What
 // decides about them belongs to the hub, and is asked without a lock.
@@ -92,7 +89,7 @@ func (c *Client) audience(to *Audience) []*Client {
 func (c *Client) publishTo(audience []*Client, e *Event) (receipt Receipt, refused []string, err error) {
 	b := c.bus
 	m := *e.meta
-	m.audience = map[uint64]struct{}{}
+	m.audience = make([]uint64, 0, len(audience))
 	e.meta = &m
 	var wakes actor.Wakes
 	b.mu.Lock()
@@ -122,7 +119,7 @@ func (c *Client) publishTo(audience []*Client, e *Event) (receipt Receipt, refus
 			}
 			continue
 		}
-		m.audience[other.number] = struct{}{}
+		m.audience = append(m.audience, other.number)
 		for _, s := range subs {
 			if !s.reading.Load() || m.noHistory { // Otherwise it comes by the history.
 				c.offer(s, e, &receipt, &wakes)
@@ -130,6 +127,7 @@ func (c *Client) publishTo(audience []*Client, e *Event) (receipt Receipt, refus
 		}
 	}
 	if !m.noHistory {
+		slices.Sort(m.audience)
 		b.history.add(e)
 	}
 	b.mu.Unlock()

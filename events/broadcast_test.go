@@ -275,7 +275,7 @@ func TestBroadcastWhileReading(t *testing.T) {
 		bus := hBus(t, events.Options{})
 		sender, member := hClient(t, bus, "sender"), hClient(t, bus, "member")
 		stranger := hClient(t, bus, "stranger")
-		hEmitMany(t, sender, "x", 100)
+		hEmitMany(t, sender, 100)
 		mine, theirs := newHGate(), newHGate()
 		hSubscribe(t, member, "x", mine.handle, events.StartAt(events.All()))
 		hSubscribe(t, stranger, "x", theirs.handle, events.StartAt(events.All()))

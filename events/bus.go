@@ -22,8 +22,8 @@ type Options struct {
 	// 10,000; if negative, there is no history. At most 10 million.
 	HistoryEvents int
 
-	// HistoryBytes bounds the payloads and headers in the history, which keeps
-	// one event whatever its size. If zero, it is 32 MiB.
+	// HistoryBytes bounds the payloads, headers and audiences in the history,
+	// which keeps one event whatever its size. If zero, it is 32 MiB.
 	HistoryBytes int64
 
 	// HistoryAge bounds how long an event stays in the history. If zero, it is
@@ -72,10 +72,10 @@ type Options struct {
 
 	// OnFailure hears of every handler or filter that failed, was abandoned or
 	// got something undeliverable. It runs on the plugin's worker, with no lock
-	// held, and must not block.
+	// held, and must neither block nor panic.
 	OnFailure func(Failure)
 
-	// OnSlow hears of handlers that run long. It must not block.
+	// OnSlow hears of handlers that run long. It must neither block nor panic.
 	OnSlow func(Slow)
 
 	// Actors and Clock are the hub's. If nil, the bus has its own.
@@ -179,9 +179,6 @@ func (b *Bus) CloseIntake() {
 	defer b.mu.Unlock()
 	b.closed = true
 	b.topology++
-	if b.watch != nil {
-		b.watch.Stop()
-	}
 }
 
 // Close refuses further events, delivers what waits, and ends all clients. When
@@ -209,6 +206,11 @@ func (b *Bus) Close(ctx context.Context) error {
 			err = e
 		}
 	}
+	b.mu.Lock()
+	if b.watch != nil {
+		b.watch.Stop() // Not earlier: a handler that is slow to end is to be named.
+	}
+	b.mu.Unlock()
 	if b.ownActors {
 		if e := b.actors.Close(ctx); err == nil {
 			err = e

@@ -147,8 +147,9 @@ func (c *Client) checkDrained() {
 // cancelled, a handler that still runs is abandoned, and every later call
 // returns [ErrClosed]. It returns nil if everything was handled, and otherwise
 // a [*CloseError], which matches ctx.Err(). No new call of a handler
-// starts after it returned. From a handler of the client itself it does not wait
-// for that handler.
+// starts after it returned. With the context of a handler of the client itself it
+// does not wait for that handler; with another context the handler would wait for
+// itself, until that is done.
 func (c *Client) Close(ctx context.Context) error {
 	c.BeginDrain()
 	var err error

@@ -66,7 +66,6 @@ func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) 
 	if !c.abandoned {
 		s.counts.Count(o, 1)
 	}
-	s.welcome()
 	w := s.word.Load()
 	if w&closed == 0 && s.first() != nil {
 		next, nextCall = s.beginCall()
@@ -134,6 +133,7 @@ func (s *Subscription) abandonAll() (left []*Event) {
 	if s.word.Load()&(running|abandoned) == running {
 		s.flag(abandoned)
 		if s.call != nil {
+			s.call.abandoned = true // Its time-out has nothing more to say.
 			left = append(left, &s.call.event)
 		} else {
 			left = append(left, &Event{})

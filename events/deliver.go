@@ -115,8 +115,9 @@ func (s *Subscription) first() *Event {
 	return first
 }
 
-// takeFirst takes what first returned. s.mu is held.
+// takeFirst takes what first returned, which makes room. s.mu is held.
 func (s *Subscription) takeFirst() Event {
+	s.welcome()
 	s.private.Add(-1)
 	if s.page.count > 0 && (s.queue.count == 0 || s.page.at(0).seq < s.queue.at(0).seq) {
 		return s.page.pop()
@@ -127,10 +128,10 @@ func (s *Subscription) takeFirst() Event {
 // rest puts s to rest when it has no event, and reports whether it got one
 // meanwhile.
 func (s *Subscription) rest() (more bool) {
-	if s.chunk != nil {
+	s.ready.Store(false) // First: an emitter that takes s off the rest list has to signal it.
+	if s.pinned.Load() {
 		s.log.settle(s)
 	}
-	s.ready.Store(false)
 	return s.wants() && s.ready.CompareAndSwap(false, true)
 }
 
@@ -177,12 +178,15 @@ func (s *Subscription) step(bound uint64, budget int) (n int) {
 			n++
 			s.finish(plugbus.Failed, s.now, failure(recover()))
 		}
-		*e = Event{} // Nobody holds on to the payload.
+		*e, s.now = Event{}, nil // Nobody holds on to the payload.
 	}()
 	for n < budget {
 		if s.private.Load() > 0 {
-			var ok bool
-			if *e, ok = s.takeOutside(bound); ok {
+			var ok, wait bool
+			if *e, ok, wait = s.takeOutside(bound); wait {
+				return n
+			}
+			if ok {
 				s.now = e
 				outcome, err := s.serve(e, nil)
 				s.finish(outcome, e, err)
@@ -211,22 +215,22 @@ func (s *Subscription) step(bound uint64, budget int) (n int) {
 }
 
 // takeOutside starts the delivery of an event that the log did not bring, if it
-// is the next one.
-func (s *Subscription) takeOutside(bound uint64) (e Event, ok bool) {
+// is the next one. Wait says that it is, but that its turn has not come, so that
+// what the log has must wait too.
+func (s *Subscription) takeOutside(bound uint64) (e Event, ok, wait bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.first()
 	switch {
-	case s.word.Load()&closed != 0 || first == nil || first.seq > bound:
-		return e, false
-	case s.precedes(first):
-		return e, false
+	case s.word.Load()&closed != 0 || first == nil || s.precedes(first):
+		return e, false, false
+	case first.seq > bound:
+		return e, false, true
 	case bound == nothing-1 && s.client.attached.Load() > 1:
-		return e, false // There was no limit for one subscription, but now there are two.
+		return e, false, true // There was no limit for one subscription, but now there are two.
 	}
 	s.flag(running | outside)
-	s.welcome()
-	return s.takeFirst(), true
+	return s.takeFirst(), true, false
 }
 
 // precedes reports whether the log may have an event before e: what it got since
@@ -264,8 +268,7 @@ func (s *Subscription) easy(r *Event) bool {
 
 // prepare makes the events that are like r easy, if they can be.
 func (s *Subscription) prepare(r *Event) bool {
-	o := &s.opts
-	if s.cut.Load() || o.once || o.filter != nil || o.timeout > 0 || r.meta.expires != 0 || s.missed.Load() != 0 || !s.permitted(r) {
+	if s.special || s.cut.Load() || r.meta.expires != 0 || s.missed.Load() != 0 || !s.permitted(r) {
 		return false
 	}
 	s.seen = r.meta
@@ -404,17 +407,20 @@ func (s *Subscription) permitted(e *Event) bool {
 		*a = allowance{version: version}
 		if !s.opts.receiver {
 			p := guard.PermitPattern(plugbus.VerbSubscribe, s.pattern.String(), false)
-			a.all = p.Allowed() && !p.Partial
+			*a = allowance{version: p.Version, all: p.Allowed() && !p.Partial}
 		}
 	}
 	if a.all {
 		return true
 	}
 	if name := e.origin.name; a.name != name {
-		if !guard.Permit(plugbus.VerbSubscribe, name).Allowed() {
+		p := guard.Permit(plugbus.VerbSubscribe, name)
+		if !p.Allowed() {
 			return false
 		}
-		a.name = name
+		if p.Version == a.version {
+			a.name = name
+		}
 	}
 	return true
 }

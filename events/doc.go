@@ -62,6 +62,6 @@
 // # Closing
 //
 // [Subscription.Unsubscribe], [Client.Close] and [Bus.Close] can be called from
-// anywhere, handlers included, and more than once. After they return no new call
-// of a handler starts.
+// anywhere and more than once; a handler passes its own context to Close. After
+// they return no new call of a handler starts.
 package events

@@ -48,14 +48,22 @@ func (c *Client) Emit(ctx context.Context, name string, data any, options ...Emi
 	if len(options) > 0 {
 		return c.emitWith(ctx, name, data, options)
 	}
-	r := c.route(name)
-	var e Event
-	if err := c.admit(ctx, plugbus.VerbEmit, r, data, &plain, &e); err != nil {
-		return Receipt{}, err
+	for {
+		r := c.route(name)
+		var e Event
+		if err := c.admit(ctx, plugbus.VerbEmit, r, data, &plain, &e); err != nil {
+			return Receipt{}, err
+		}
+		receipt, _, err := c.publish(r, &e, false) //nolint:contextcheck // A handler's context comes from its plugin.
+		if err != errPolicyMoved {                 //nolint:errorlint // It is never wrapped.
+			return receipt, err
+		}
 	}
-	receipt, _, err := c.publish(r, &e, false)
-	return receipt, err
 }
+
+// errPolicyMoved says that the policy has changed between the door and the
+// order: what was checked is to be checked again, all of it.
+var errPolicyMoved = errors.New("events: the policy has changed")
 
 // emitWith is apart from Emit so that an emit without options allocates none.
 func (c *Client) emitWith(ctx context.Context, name string, data any, options []EmitOption) (Receipt, error) {
@@ -63,16 +71,22 @@ func (c *Client) emitWith(ctx context.Context, name string, data any, options []
 	if err := o.apply(name, options); err != nil {
 		return Receipt{}, err
 	}
-	r := c.route(name)
-	var e Event
-	if err := c.admit(ctx, plugbus.VerbEmit, r, data, &o, &e); err != nil {
-		return Receipt{}, err
-	}
+	limited, stop := ctx, context.CancelFunc(func() {})
 	if o.wait {
-		return c.emitWithRoom(ctx, r, &e)
+		limited, stop = context.WithTimeout(ctx, c.bus.opts.WaitLimit)
 	}
-	receipt, _, err := c.publish(r, &e, false)
-	return receipt, err
+	defer stop()
+	for {
+		r := c.route(name)
+		var e Event
+		if err := c.admit(ctx, plugbus.VerbEmit, r, data, &o, &e); err != nil {
+			return Receipt{}, err
+		}
+		receipt, err := c.publishWithRoom(ctx, limited, r, &e, o.wait)
+		if err != errPolicyMoved { //nolint:errorlint // It is never wrapped.
+			return receipt, err
+		}
+	}
 }
 
 // plain are the options of an emit without options. Nobody writes to them.
@@ -201,10 +215,7 @@ func (c *Client) publish(r *route, e *Event, needRoom bool) (receipt Receipt, cr
 		return receipt, nil, fmt.Errorf("plugin %q emits %q: %w", c.id, r.origin.name, ErrClosed)
 	case c.guard.Version() != r.permit.Version:
 		b.mu.Unlock()
-		if r, err = c.readmit(e); err != nil {
-			return receipt, nil, err
-		}
-		return c.publish(r, e, needRoom)
+		return receipt, nil, errPolicyMoved
 	case r.topology != b.topology:
 		r = c.lead(r)
 	}
@@ -241,16 +252,6 @@ func (c *Client) publish(r *route, e *Event, needRoom bool) (receipt Receipt, cr
 	b.mu.Unlock()
 	wakes.Wake()
 	return receipt, nil, nil
-}
-
-// readmit asks for an event that was admitted under an earlier policy.
-func (c *Client) readmit(e *Event) (*route, error) {
-	r := c.route(e.Name())
-	if !r.permit.Allowed() {
-		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbEmit, Object: e.Name(), Reason: r.permit.Reason, Chain: e.meta.chain})
-	}
-	e.origin = r.origin
-	return r, nil
 }
 
 // offer offers an event to a subscription with a queue, and counts the result.
@@ -356,50 +357,54 @@ func (s *Subscription) isFull(size int) bool {
 	return !s.queue.hasRoom(size, s.opts.buffer, s.client.bus.opts.QueueBytes)
 }
 
-// emitWithRoom publishes when every queue has room.
-func (c *Client) emitWithRoom(ctx context.Context, r *route, e *Event) (Receipt, error) {
-	b := c.bus
-	limited, stop := context.WithTimeout(ctx, b.opts.WaitLimit)
-	defer stop()
+// publishWithRoom publishes an admitted event; with needRoom, when every queue
+// has room, or not at all if limited, which comes from ctx, is done before.
+func (c *Client) publishWithRoom(ctx, limited context.Context, r *route, e *Event, needRoom bool) (Receipt, error) {
 	for {
-		receipt, crowd, err := c.publish(r, e, true)
-		if crowd == nil || err != nil {
+		receipt, crowd, err := c.publish(r, e, needRoom) //nolint:contextcheck // A handler's context comes from its plugin.
+		if crowd == nil {
 			return receipt, err
 		}
-		if crowd.client == c && actor.Owner(ctx) == c.actor {
-			return Receipt{}, c.refuse(plugbus.Refusal{
-				Verb: plugbus.VerbEmit, Object: e.Name(), Reason: plugbus.ReasonCycle, Chain: e.meta.chain,
-				Hint: "a handler cannot wait for room in a queue of its own plugin; emit without WaitForRoom",
-			})
-		}
-		select {
-		case <-crowd.waitForRoom(e.Size()):
-		case <-c.session.Done():
-			return Receipt{}, fmt.Errorf("plugin %q emits %q: %w", c.id, e.Name(), ErrClosed)
-		case <-limited.Done():
-			return Receipt{}, fmt.Errorf("plugin %q emits %q: %w: %w", c.id, e.Name(), ErrNoRoom, limited.Err())
-		}
-		e.nanos = b.clock.Now().UnixNano()
-		if r, err = c.readmit(e); err != nil {
+		if err := c.waitForRoom(ctx, limited, crowd, e); err != nil {
 			return Receipt{}, err
 		}
 	}
 }
 
+// waitForRoom waits until a queue may have room for an event.
+func (c *Client) waitForRoom(ctx, limited context.Context, crowd *Subscription, e *Event) error {
+	if crowd.client == c && actor.Owner(ctx) == c.actor {
+		return c.refuse(plugbus.Refusal{
+			Verb: plugbus.VerbEmit, Object: e.Name(), Reason: plugbus.ReasonCycle, Chain: e.meta.chain,
+			Hint: "a handler cannot wait for room in a queue of its own plugin; emit without WaitForRoom",
+		})
+	}
+	select {
+	case <-crowd.waitForRoom(e.Size()):
+	case <-c.session.Done():
+		return fmt.Errorf("plugin %q emits %q: %w", c.id, e.Name(), ErrClosed)
+	case <-limited.Done():
+		return fmt.Errorf("plugin %q emits %q: %w: %w", c.id, e.Name(), ErrNoRoom, limited.Err())
+	}
+	e.nanos = c.bus.clock.Now().UnixNano()
+	return nil
+}
+
 // waitForRoom returns a channel that is closed when s may have room.
 func (s *Subscription) waitForRoom(size int) <-chan struct{} {
-	room := make(chan struct{})
 	b := s.client.bus
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.room == nil { // All who wait share it, so that a crowd costs nothing.
+		s.room = make(chan struct{})
+	}
+	room := s.room
 	// First the flag, then the look: a call that ends after the look sees it.
 	s.flag(crowded)
 	if !s.attached || !s.isFull(size) {
-		close(room)
-		return room
+		s.welcome()
 	}
-	s.waiters = append(s.waiters, room)
 	return room
 }

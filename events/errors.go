@@ -52,7 +52,7 @@ func (e *OptionError) Error() string {
 }
 
 // Is reports whether target is [plugbus.ErrInvalid].
-func (e *OptionError) Is(target error) bool { return target == plugbus.ErrInvalid } //nolint:errorlint // Is compares sentinels.
+func (e *OptionError) Is(target error) bool { return target == plugbus.ErrInvalid }
 
 // A TruncatedError is the element of a [Client.Replay] that says that the history
 // cannot answer in full: events that were asked for have been evicted.

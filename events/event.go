@@ -3,6 +3,7 @@ package events
 import (
 	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -39,8 +40,8 @@ type meta struct {
 	chain       plugbus.Chain // the source is its last plugin
 	headers     map[string]string
 	correlation string
-	expires     int64               // unix nanoseconds; 0 for never
-	audience    map[uint64]struct{} // the numbers of clients; nil for everybody
+	expires     int64    // unix nanoseconds; 0 for never
+	audience    []uint64 // the numbers of clients, in order; nil for everybody
 	noHistory   bool
 }
 
@@ -49,7 +50,7 @@ func (m *meta) isFor(c *Client) bool {
 	if m.audience == nil {
 		return true
 	}
-	_, ok := m.audience[c.number]
+	_, ok := slices.BinarySearch(m.audience, c.number)
 	return ok
 }
 
@@ -114,6 +115,9 @@ func (e Event) Data() any { return payload.Thaw(e.frozen) }
 // Size returns the size of the payload and the headers in bytes, as the door
 // measured it.
 func (e Event) Size() int { return int(e.info >> sizeShift) }
+
+// kept returns how many bytes an event in the history keeps alive.
+func (e Event) kept() int64 { return int64(e.Size()) + 8*int64(len(e.meta.audience)) }
 
 // Chain returns the plugins that led to the event. The last one is its source.
 func (e Event) Chain() plugbus.Chain {

@@ -51,7 +51,7 @@ func TestE6BadHandlers(t *testing.T) {
 		"panic":               {func() error { panic("boom") }, panicked("boom")},
 		"panic with an error": {func() error { panic(errHandler) }, panicked(errHandler.Error())},
 		"panic with a number": {func() error { panic(7) }, panicked("7")},
-		"panic with nil":      {func() error { panic(error(nil)) }, panicked(new(runtime.PanicNilError).Error())},
+		"panic with nil":      {func() error { panic(errors.Join()) }, panicked(new(runtime.PanicNilError).Error())},
 		"panic that panics":   {func() error { panic(blunt{}) }, panicked("events_test.blunt")},
 		"panic at length":     {func() error { panic(long) }, panicked(plugbus.CutText(long))},
 		"index":               {func() error { return []error{}[len(kinds)] }, panicked("runtime error: index out of range [9] with length 0")},
@@ -343,9 +343,9 @@ func TestE8ChainGrows(t *testing.T) {
 				bus := openBus(t, events.Options{})
 				a, b, c := joinBus(t, bus, "a"), joinBus(t, bus, "b"), joinBus(t, bus, "c")
 				answer := func(with *events.Client, name string) events.Handler {
-					return func(ctx context.Context, _ events.Event) error {
+					return func(ctx context.Context, _ events.Event) error { //nolint:contextcheck // Not passing on is what is tested.
 						if !passOn {
-							ctx = context.Background()
+							ctx = t.Context()
 						}
 						_, err := with.Emit(ctx, name, nil)
 						return err
@@ -416,7 +416,7 @@ func TestHandlersContext(t *testing.T) {
 			require.NoError(t, err)
 			var got context.Context
 			listen(t, c, "e", func(ctx context.Context, _ events.Event) error {
-				got = ctx
+				got = ctx //nolint:fatcontext // The test looks at it from outside.
 				<-ctx.Done()
 				return nil
 			}, options...)

@@ -53,7 +53,7 @@ type sourceHistory struct {
 	index  int   // in the heap
 }
 
-type sourceHeap []*sourceHistory
+type sourceHeap []*sourceHistory //nolint:recvcheck // Package heap wants it so.
 
 func (h sourceHeap) Len() int           { return len(h) }
 func (h sourceHeap) Less(i, j int) bool { return h[i].weight > h[j].weight }
@@ -85,7 +85,7 @@ func newHistory(o Options) history {
 // weigh returns what an event takes of the bounds: its bytes, and its part of
 // the count.
 func (h *history) weigh(e *Event) int64 {
-	return int64(e.Size()) + max(1, h.maxBytes/int64(h.maxCount))
+	return e.kept() + max(1, h.maxBytes/int64(h.maxCount))
 }
 
 func (h *history) add(e *Event) {
@@ -96,7 +96,7 @@ func (h *history) add(e *Event) {
 	s := h.from(e.origin.source)
 	s.push(e)
 	h.count++
-	h.bytes += int64(e.Size())
+	h.bytes += e.kept()
 	s.weight += h.weigh(e)
 	if s.index != 0 {
 		heap.Fix(&h.heap, s.index)
@@ -128,7 +128,7 @@ func (h *history) from(source string) *sourceHistory {
 func (h *history) evict(s *sourceHistory) {
 	rec := s.pop()
 	h.count--
-	h.bytes -= int64(rec.Size())
+	h.bytes -= rec.kept()
 	h.evicted++
 	h.lose(&rec)
 	s.weight -= h.weigh(&rec)
@@ -204,7 +204,7 @@ type cursor struct {
 func (c cursor) event() *Event { return c.s.at(c.i) }
 
 // cursors is a heap, the cursor before the lowest Seq first.
-type cursors []cursor
+type cursors []cursor //nolint:recvcheck // Package heap wants it so.
 
 func (c cursors) Len() int           { return len(c) }
 func (c cursors) Less(i, j int) bool { return c[i].event().seq < c[j].event().seq }

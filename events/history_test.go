@@ -372,9 +372,9 @@ func hCheckPages(t *rapid.T, p *hPast) {
 			case 0:
 				m.expires = rapid.Int64Range(1, 2*p.nanos+1).Draw(t, "expires")
 			case 1:
-				m.audience = map[uint64]struct{}{1: {}}
+				m.audience = []uint64{1}
 			case 2:
-				m.audience = map[uint64]struct{}{2: {}}
+				m.audience = []uint64{2}
 			}
 			s.at(i).meta = &m
 		}
@@ -407,16 +407,29 @@ func TestHistoryPageIsBounded(t *testing.T) {
 		p.emit("a", "x", 0)
 	}
 	reader := &Client{}
-	after, done := uint64(0), false
+	after := uint64(0)
 	for _, want := range []uint64{maxScan, 2 * maxScan, 2*maxScan + 100} {
-		var page []Event
-		page, after, done = p.page(after, math.MaxUint64, pageSize, topic.MustParse("y"), reader, 0)
+		page, upTo, done := p.page(after, math.MaxUint64, pageSize, topic.MustParse("y"), reader, 0)
 		require.Empty(t, page)
-		require.Equal(t, want, after)
+		require.Equal(t, want, upTo)
 		require.Equal(t, want == uint64(len(p.all)), done)
+		after = upTo
 	}
 	page, after, done := p.page(0, math.MaxUint64, pageSize, topic.MustParse("x"), reader, 0)
 	require.Len(t, page, pageSize)
 	require.EqualValues(t, pageSize, after)
 	require.False(t, done)
+}
+
+// TestAudiencesTakeOfTheBytes shows that what a broadcast remembers of its
+// audience is bounded with the rest of the history (E13).
+func TestAudiencesTakeOfTheBytes(t *testing.T) {
+	h := newHistory(Options{HistoryEvents: 100, HistoryBytes: 800, HistoryAge: time.Hour})
+	for i := range uint64(50) {
+		e := record(i+1, "a", 0)
+		e.meta.audience = make([]uint64, 20)
+		h.add(e)
+	}
+	require.Equal(t, 5, h.count)
+	require.EqualValues(t, 800, h.bytes)
 }

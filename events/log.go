@@ -1,6 +1,7 @@
 package events
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -149,10 +150,7 @@ func (l *log) account(c *chunk) {
 		countSource(l.evicted, c.records[i].origin.source, 1)
 	}
 	if c.pins > 0 {
-		c.evicted = make(map[string]uint64, len(l.evicted))
-		for source, n := range l.evicted {
-			c.evicted[source] = n
-		}
+		c.evicted = maps.Clone(l.evicted)
 	}
 }
 
@@ -278,11 +276,12 @@ func (l *log) join(s *Subscription) {
 	s.pinned.Store(true)
 }
 
-// settle puts s on the rest list. The emitter of the next event wakes it.
+// settle puts s on the rest list, unless it has left. The emitter of the next
+// event wakes it.
 func (l *log) settle(s *Subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !s.listed {
+	if !s.listed && s.word.Load()&detached == 0 {
 		s.listed = true
 		s.nextResting = l.rest
 		l.rest = s

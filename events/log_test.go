@@ -3,13 +3,16 @@ package events
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
@@ -75,7 +78,7 @@ func (f *followerModel) work(t *rapid.T, n int) {
 		if key == nothing {
 			return
 		}
-		e, outside := s.takeOutside(nothing - 1)
+		e, outside, _ := s.takeOutside(nothing - 1)
 		if !outside {
 			if !s.start() {
 				continue
@@ -222,4 +225,54 @@ func TestLog(t *testing.T) {
 		require.Empty(t, m.log.readers)
 		require.Empty(t, m.bus.logs, "a log without followers leaves the bus")
 	})
+}
+
+// TestRestMeetsRouse has the worker of a follower handle an event and come to
+// rest while the emitter of that event wakes those at rest: then either the
+// follower is signalled, or it is on the list for the next emitter.
+func TestRestMeetsRouse(t *testing.T) {
+	bus, err := New(Options{})
+	require.NoError(t, err)
+	client, err := bus.Client("c", ClientOptions{})
+	require.NoError(t, err)
+	l := bus.logFor(topic.MustParse("e"))
+	s := &Subscription{client: client, pattern: l.pattern, log: l, readTo: nothing, opts: subscribeOptions{buffer: 8}}
+	s.join()
+	s.ready.Store(true)
+	const rounds = 50_000
+	var begun, ended atomic.Int64
+	worker := make(chan struct{})
+	go func() {
+		defer close(worker)
+		for round := range int64(rounds) {
+			for begun.Load() <= round || s.next() == nothing {
+				runtime.Gosched()
+			}
+			s.start()
+			s.batch = s.batch[1:]
+			s.finish(plugbus.Handled, &Event{}, nil)
+			for s.next() != nothing || s.rest() {
+			}
+			ended.Store(round + 1)
+		}
+	}()
+	lost := 0
+	for round := range int64(rounds) {
+		begun.Store(round + 1)
+		l.append(record(uint64(round+1), "a", 0))
+		for range round % 50 {
+			begun.Store(round + 1) // So that the moment moves.
+		}
+		l.rouse(&actor.Wakes{})
+		for ended.Load() <= round {
+			runtime.Gosched()
+		}
+		if !s.ready.Load() && !s.listed {
+			lost++
+		}
+		client.inbox.Store(nil)
+		s.ready.Store(true) // The worker has it again, as if rest had found more.
+	}
+	<-worker
+	require.Zero(t, lost)
 }

@@ -352,26 +352,30 @@ func TestConcurrentReadsOn(t *testing.T) {
 	}
 }
 
-// TestNoWakeUpIsLost emits in the moments in which the subscribers come to rest.
-// An event that nobody is woken for would wait for ever.
-func TestNoWakeUpIsLost(t *testing.T) {
-	for _, options := range [][]events.SubscribeOption{nil, {events.Fair()}} {
-		bus := openBus(t, events.Options{Buffer: 1 << 12, HistoryEvents: -1})
-		emitter := joinBus(t, bus, "emitter")
-		for i := range 30 {
-			listen(t, joinBus(t, bus, fmt.Sprint("plugin", i)), "e", nothing, options...)
-		}
-		var spin atomic.Int32
-		for i := range 30_000 {
-			tell(t, emitter, "e", nil)
-			for range i * 7 % 150 {
-				spin.Add(1) // So that the moment moves.
+// TestOrderHoldsWhenAnotherSubscriptionComes has a handler subscribe while the
+// events that its own subscription has next came by two ways: the ones of the
+// log do not overtake the broadcast between them.
+func TestOrderHoldsWhenAnotherSubscriptionComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := openBus(t, events.Options{})
+		c, emitter := joinBus(t, bus, "plugin"), joinBus(t, bus, "emitter")
+		g := closedGate(t)
+		var got []uint64
+		listen(t, c, "e", func(_ context.Context, e events.Event) error {
+			g.pass()
+			if got = append(got, e.Seq()); len(got) == 2 {
+				listen(t, c, "other", nothing)
 			}
-			if i%100 == 0 {
-				limited, stop := context.WithTimeout(t.Context(), 10*time.Second)
-				require.NoError(t, bus.Idle(limited), "after event %d: %v", i+1, bus.Ledger())
-				stop()
-			}
-		}
-	}
+			return nil
+		})
+		tell(t, emitter, "e", nil)
+		synctest.Wait()
+		tell(t, emitter, "e", nil)
+		_, err := emitter.Broadcast(t.Context(), "e", nil, events.Audience{})
+		require.NoError(t, err)
+		tell(t, emitter, "e", nil)
+		g.open()
+		synctest.Wait()
+		require.Equal(t, []uint64{1, 2, 3, 4}, got)
+	})
 }

@@ -167,3 +167,20 @@ func TestQueue(t *testing.T) {
 		})
 	})
 }
+
+// TestACrowdCostsNothing shows that those who wait for room share what they wait
+// for, so that emitters who give up and come again pile up nothing.
+func TestACrowdCostsNothing(t *testing.T) {
+	bus, err := New(Options{})
+	require.NoError(t, err)
+	client, err := bus.Client("c", ClientOptions{})
+	require.NoError(t, err)
+	s := &Subscription{client: client, attached: true, opts: subscribeOptions{buffer: 1}}
+	s.queue.push(record(1, "a", 0))
+	room := s.waitForRoom(0)
+	require.Equal(t, room, s.waitForRoom(0))
+	require.False(t, isClosed(room))
+	s.readTo = nothing
+	s.takeFirst()
+	require.True(t, isClosed(room))
+}

@@ -29,6 +29,7 @@ type Subscription struct {
 	opts    subscribeOptions
 	id      uint64
 	site    string
+	special bool // each event needs more than a call of the handler
 	log     *log // nil for a receiver of broadcasts
 
 	// word is the position of a follower in its log, and flags. To add
@@ -80,7 +81,7 @@ type Subscription struct {
 	refused uint64             // events that the overflow rule refused to the emitter
 	call    *call              // the running one, if it has a time-out
 	active  map[*call]struct{} // the calls of a concurrent subscription
-	waiters []chan struct{}    // emitters that wait for room
+	room    chan struct{}      // closed when emitters that wait for room are to try again
 	timer   *time.Timer        // of Expires
 	quiet   chan struct{}      // closed when no call runs and none will start
 }
@@ -156,6 +157,7 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 		return nil, err
 	}
 	s := &Subscription{client: c, pattern: p, handler: handler, opts: o, site: site, quiet: make(chan struct{})}
+	s.special = o.once || o.filter != nil || o.timeout > 0
 	if o.from.kind != fromNow {
 		s.reader = &reader{client: c, pattern: p, from: o.from}
 	}
@@ -414,6 +416,7 @@ func (s *Subscription) retire() {
 	}
 	s.client.bus.past.Add(s.ledger())
 	delete(c.subs, s)
+	s.handler, s.opts.filter = nil, nil // Routes of emitters may hold on to s, but not to its plugin.
 	close(s.quiet)
 	c.checkDrained()
 	if len(c.subs) == 0 {
@@ -437,10 +440,10 @@ func (s *Subscription) losses() map[string]uint64 {
 
 // welcome tells the emitters that wait for room to try again. s.mu is held.
 func (s *Subscription) welcome() {
-	for _, waiter := range s.waiters {
-		close(waiter)
+	if s.room != nil {
+		close(s.room)
+		s.room = nil
 	}
-	s.waiters = nil
 }
 
 func without(subs []*Subscription, s *Subscription) []*Subscription {
@@ -448,5 +451,5 @@ func without(subs []*Subscription, s *Subscription) []*Subscription {
 	if i < 0 {
 		return subs
 	}
-	return slices.Concat(subs[:i], subs[i+1:]) // Routes hold on to the old slice.
+	return slices.Delete(subs, i, i+1)
 }
