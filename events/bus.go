@@ -71,8 +71,8 @@ type Options struct {
 	InAudience func(sender string, a Audience, id string) bool
 
 	// OnFailure hears of every handler or filter that failed, was abandoned or
-	// got something undeliverable. It runs on the plugin's worker, with no lock
-	// held, and must neither block nor panic.
+	// got something undeliverable. It runs on the plugin's worker, or where a
+	// handler was abandoned, with no lock held, and must neither block nor panic.
 	OnFailure func(Failure)
 
 	// OnSlow hears of handlers that run long. It must neither block nor panic.
@@ -167,7 +167,11 @@ func within[T int | int64 | time.Duration](errs *[]error, name string, value, ze
 		return zero
 	}
 	if value < least || value > most {
-		*errs = append(*errs, &OptionError{name, value, fmt.Sprintf("%v to %v, or 0 for %v", least, most, zero)})
+		standard := fmt.Sprint(zero)
+		if zero == 0 {
+			standard = "none"
+		}
+		*errs = append(*errs, &OptionError{name, value, fmt.Sprintf("%v to %v, or 0 for %s", least, most, standard)})
 	}
 	return value
 }

@@ -195,10 +195,16 @@ func (c *Client) fence() (cancelled, abandoned int) {
 	}
 	b.topology++
 	b.mu.Unlock()
+	// First the outcome, then the end of the context: a handler that returns on
+	// account of it was abandoned.
+	left := make([][]*Event, len(hung))
+	for i, s := range hung {
+		left[i] = s.abandonAll()
+		abandoned += len(left[i])
+	}
 	c.end()
-	for _, s := range hung {
-		for _, e := range s.abandonAll() {
-			abandoned++
+	for i, s := range hung {
+		for _, e := range left[i] {
 			s.report(plugbus.Abandoned, e, ErrClosed)
 		}
 	}

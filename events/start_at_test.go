@@ -163,6 +163,7 @@ func TestStartAtWithOptions(t *testing.T) {
 			return nil
 		}, fromAll, events.Timeout(time.Second))
 		hAdvance(3 * time.Second)
+		synctest.Wait()
 		require.Len(t, late.seqs(), 200)
 		require.True(t, slices.IsSorted(late.seqs()))
 		require.EqualValues(t, 1, s.Stats().Ledger.Abandoned)
