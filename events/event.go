@@ -17,7 +17,7 @@ import (
 //
 // It is seven words long, and a handler's context two, so that both travel in
 // registers; one word more, and both would go through memory.
-type Event struct {
+type Event struct { //nolint:recvcheck // Users have values; kept spares the history a copy.
 	frozen any
 	seq    uint64
 	nanos  int64 // since the epoch
@@ -117,7 +117,7 @@ func (e Event) Data() any { return payload.Thaw(e.frozen) }
 func (e Event) Size() int { return int(e.info >> sizeShift) }
 
 // kept returns how many bytes an event in the history keeps alive.
-func (e Event) kept() int64 { return int64(e.Size()) + 8*int64(len(e.meta.audience)) }
+func (e *Event) kept() int64 { return int64(e.Size()) + 8*int64(len(e.meta.audience)) }
 
 // Chain returns the plugins that led to the event. The last one is its source.
 func (e Event) Chain() plugbus.Chain {

@@ -18,6 +18,7 @@ type history struct {
 	maxCount int
 	maxBytes int64
 	maxAge   time.Duration
+	slot     int64 // what an event takes of the bounds besides its bytes: its part of the count
 
 	count   int
 	bytes   int64
@@ -78,15 +79,13 @@ func (h *sourceHeap) Pop() any {
 func newHistory(o Options) history {
 	return history{
 		maxCount: o.HistoryEvents, maxBytes: o.HistoryBytes, maxAge: o.HistoryAge,
+		slot:    max(1, o.HistoryBytes/int64(max(1, o.HistoryEvents))),
 		sources: map[string]*sourceHistory{}, lost: map[string]*lostName{},
 	}
 }
 
-// weigh returns what an event takes of the bounds: its bytes, and its part of
-// the count.
-func (h *history) weigh(e *Event) int64 {
-	return e.kept() + max(1, h.maxBytes/int64(h.maxCount))
-}
+// weigh returns what an event takes of the bounds: its bytes, and its slot.
+func (h *history) weigh(e *Event) int64 { return e.kept() + h.slot }
 
 func (h *history) add(e *Event) {
 	if h.maxCount == 0 {
@@ -129,9 +128,9 @@ func (h *history) evict(s *sourceHistory) {
 	rec := s.pop()
 	h.count--
 	h.bytes -= rec.kept()
+	s.weight -= h.weigh(&rec)
 	h.evicted++
 	h.lose(&rec)
-	s.weight -= h.weigh(&rec)
 	if s.count == 0 {
 		heap.Remove(&h.heap, s.index)
 		delete(h.sources, s.source)
