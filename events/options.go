@@ -133,9 +133,14 @@ func (opt onOverflowOption) applySubscribe(o *subscribeOptions) error {
 	return nil
 }
 
+// MaxFairBuffer bounds [Buffer] together with [Fair], since a fair queue is
+// searched for the event that makes way.
+const MaxFairBuffer = 4096
+
 // Fair gives every source its share of the queue: when the queue is full, the
 // source that has most in it loses an event, the oldest or the newest as the
-// rule says. It does not go with RefuseToEmitter.
+// rule says. It goes with a buffer of at most [MaxFairBuffer], and not with
+// RefuseToEmitter.
 func Fair() SubscribeOption { return fairOption{} }
 
 type fairOption struct{}

@@ -141,6 +141,8 @@ func TestSubscribeOptions(t *testing.T) {
 		{with(events.Fair(), events.OnOverflow(events.DropNewest)), ""},
 		{with(events.Fair(), events.OnOverflow(events.RefuseToEmitter)), "Fair"},
 		{with(events.OnOverflow(events.RefuseToEmitter), events.Fair()), "Fair"},
+		{with(events.Fair(), events.Buffer(events.MaxFairBuffer)), ""},
+		{with(events.Fair(), events.Buffer(events.MaxFairBuffer+1)), "Buffer"},
 		{with(events.Concurrent(0)), "Concurrent"},
 		{with(events.Concurrent(-1)), "Concurrent"},
 		{with(events.Concurrent(1)), ""},

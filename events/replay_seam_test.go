@@ -28,7 +28,7 @@ func TestStartAtSeam(t *testing.T) {
 		{events.Concurrent(4), false},
 	} {
 		t.Run(fmt.Sprintf("%#v", test.option), func(t *testing.T) {
-			const emitters, each, readers = 3, 1500, 6
+			const emitters, each, readers = 3, 1300, 6 // as many events as a fair queue holds
 			bus := hBus(t, events.Options{HistoryEvents: 2 * emitters * each})
 			var wg sync.WaitGroup
 			for i := range emitters {
@@ -56,7 +56,7 @@ func TestStartAtSeam(t *testing.T) {
 						}
 						from = events.After(begin[i])
 					}
-					_, err := c.Subscribe("x.*", got[i].handle, test.option, events.Buffer(events.MaxBuffer), events.StartAt(from))
+					_, err := c.Subscribe("x.*", got[i].handle, test.option, events.Buffer(events.MaxFairBuffer), events.StartAt(from))
 					require.NoError(t, err)
 				})
 			}

@@ -133,8 +133,15 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 		return nil, fmt.Errorf("subscribe to %q: %w", plugbus.CutText(pattern),
 			&OptionError{"Fair", "set", "DropOldest or DropNewest with it, since what was accepted cannot make way"})
 	}
+	if o.fair && o.buffer > MaxFairBuffer {
+		return nil, fmt.Errorf("subscribe to %q: %w", plugbus.CutText(pattern),
+			&OptionError{"Buffer", o.buffer, "at most 4096 with Fair"})
+	}
 	if o.buffer == 0 {
 		o.buffer = c.bus.opts.Buffer
+		if o.fair {
+			o.buffer = min(o.buffer, MaxFairBuffer)
+		}
 	}
 	if c.ended.Load() {
 		return nil, fmt.Errorf("plugin %q subscribes to %q: %w: the plugin has left", c.id, plugbus.CutText(pattern), ErrClosed)

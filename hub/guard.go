@@ -8,53 +8,57 @@ import (
 )
 
 // A guard is the guard of one session: what security says, unless the plugin is
-// quarantined. Its versions are those of the policy, shifted left by one bit that
-// says whether the plugin is quarantined, so that what was cached before a
-// quarantine does not hold in it.
+// quarantined. Its versions are those of the policy with the low bits for the
+// turns that the plugin took in and out of quarantine, so that they grow, and
+// nothing that was cached before a turn holds after it.
 type guard struct {
 	*security.Subject
-	quarantined atomic.Bool
-	onRefusal   func(plugbus.Refusal) // counts floods; may be nil
+	turns     atomic.Uint32         // odd while the plugin is quarantined
+	onRefusal func(plugbus.Refusal) // counts floods; may be nil
 }
 
-func (g *guard) Version() uint64 {
-	v := g.Subject.Version() << 1
-	if g.quarantined.Load() {
-		v |= 1
+const turnBits = 20
+
+// version returns the guard's version under a policy's.
+func version(policy uint64, turns uint32) uint64 {
+	return policy<<turnBits | uint64(turns)&(1<<turnBits-1)
+}
+
+// quarantined reports whether the plugin is quarantined.
+func (g *guard) quarantined() bool { return g.turns.Load()&1 != 0 }
+
+// turn takes the plugin into quarantine or out of it. hub.mu is held.
+func (g *guard) turn() { g.turns.Add(1) }
+
+func (g *guard) Version() uint64 { return version(g.Subject.Version(), g.turns.Load()) }
+
+// stamp returns what ask returns with a version of the guard's, or a refusal if
+// the plugin is quarantined.
+func (g *guard) stamp(ask func() *plugbus.Permit) *plugbus.Permit {
+	turns := g.turns.Load()
+	if turns&1 != 0 {
+		return &plugbus.Permit{Version: version(g.Subject.Version(), turns), Reason: plugbus.ReasonQuarantined}
 	}
-	return v
-}
-
-// stamp returns p with a version of the guard's.
-func (g *guard) stamp(p *plugbus.Permit) *plugbus.Permit {
-	stamped := *p
-	stamped.Version = p.Version << 1
+	stamped := *ask()
+	stamped.Version = version(stamped.Version, turns)
 	return &stamped
-}
-
-func (g *guard) shut() *plugbus.Permit {
-	return &plugbus.Permit{Version: g.Subject.Version()<<1 | 1, Reason: plugbus.ReasonQuarantined}
 }
 
 // Permit implements [plugbus.Guard].
 func (g *guard) Permit(verb plugbus.Verb, object string) *plugbus.Permit {
-	if g.quarantined.Load() {
-		return g.shut()
-	}
-	return g.stamp(g.Subject.Permit(verb, object))
+	return g.stamp(func() *plugbus.Permit { return g.Subject.Permit(verb, object) })
 }
 
 // PermitPattern implements [plugbus.Guard].
 func (g *guard) PermitPattern(verb plugbus.Verb, pattern string, narrow bool) *plugbus.Permit {
-	if g.quarantined.Load() {
-		return g.shut()
-	}
-	return g.stamp(g.Subject.PermitPattern(verb, pattern, narrow))
+	return g.stamp(func() *plugbus.Permit { return g.Subject.PermitPattern(verb, pattern, narrow) })
 }
 
 // PermitAt implements [plugbus.Guard].
-func (g *guard) PermitAt(version uint64, verb plugbus.Verb, object string) *plugbus.Permit {
-	return g.stamp(g.Subject.PermitAt(version>>1, verb, object))
+func (g *guard) PermitAt(at uint64, verb plugbus.Verb, object string) *plugbus.Permit {
+	stamped := *g.Subject.PermitAt(at>>turnBits, verb, object)
+	stamped.Version = at
+	return &stamped
 }
 
 // Refuse implements [plugbus.Guard].
@@ -72,7 +76,7 @@ func (g *guard) Refuse(r plugbus.Refusal) error {
 // names and nothing else could.
 type hubGuard struct{ authority *security.Authority }
 
-func (g hubGuard) Version() uint64 { return g.authority.Version() << 1 }
+func (g hubGuard) Version() uint64 { return version(g.authority.Version(), 0) }
 
 func (g hubGuard) Permit(plugbus.Verb, string) *plugbus.Permit {
 	return &plugbus.Permit{Version: g.Version()}

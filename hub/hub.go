@@ -187,7 +187,7 @@ func (h *Hub) Security() *security.Authority { return h.authority }
 // what is the smallest change that would allow it.
 func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Explanation {
 	e := h.authority.Explain(id, verb, object)
-	if m := h.member(id); m != nil && m.session.guard.quarantined.Load() {
+	if m := h.member(id); m != nil && m.session.guard.quarantined() {
 		e.Allowed, e.Reason = false, plugbus.ReasonQuarantined
 		e.Layers = append([]security.Layer{{Name: "quarantine", Reason: plugbus.ReasonQuarantined, Detail: "the plugin failed too often"}}, e.Layers...)
 		e.Remedy = fmt.Sprintf("let the plugin go on: Hub.Restore(%q)", id)

@@ -197,7 +197,7 @@ func (m *member) failure(what string, err error, counts bool) {
 	over := counts && m.overBudget(now) && m.state == Ready && m != h.host
 	if over {
 		m.become(Quarantined)
-		m.session.guard.quarantined.Store(true)
+		m.session.guard.turn()
 	}
 	h.mu.Unlock()
 	attrs := []any{"what", what, "error", cause}
@@ -254,7 +254,7 @@ func (h *Hub) Restore(id string) error {
 	}
 	m.become(Ready)
 	m.failures = nil
-	m.session.guard.quarantined.Store(false)
+	m.session.guard.turn()
 	h.mu.Unlock()
 	h.record(audit.Entry{Event: "plugin.restored", Actor: security.HostID, Target: id, Admin: true})
 	h.announce(Notice{Event: EventRestored, Plugin: id, Version: m.manifest.Version})
