@@ -50,7 +50,7 @@ func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audien
 	case b.opts.InAudience == nil && (len(to.Capabilities) > 0 || to.LeastTrust > 0):
 		return Receipt{}, &OptionError{"Audience", "Capabilities or LeastTrust", "IDs only, in a bus without a hub"}
 	}
-	for {
+	for range maxMoves {
 		r := c.newRoute(plugbus.VerbBroadcast, name)
 		var e Event
 		if err := c.admit(ctx, plugbus.VerbBroadcast, r, data, &o, &e); err != nil {
@@ -67,6 +67,7 @@ func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audien
 			return receipt, err
 		}
 	}
+	return Receipt{}, c.refuseMoving(plugbus.VerbBroadcast, name)
 }
 
 // audience returns the clients that belong to an audience, but for c. What

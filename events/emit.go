@@ -48,7 +48,7 @@ func (c *Client) Emit(ctx context.Context, name string, data any, options ...Emi
 	if len(options) > 0 {
 		return c.emitWith(ctx, name, data, options)
 	}
-	for {
+	for range maxMoves {
 		r := c.route(name)
 		var e Event
 		if err := c.admit(ctx, plugbus.VerbEmit, r, data, &plain, &e); err != nil {
@@ -59,6 +59,19 @@ func (c *Client) Emit(ctx context.Context, name string, data any, options ...Emi
 			return receipt, err
 		}
 	}
+	return Receipt{}, c.refuseMoving(plugbus.VerbEmit, name)
+}
+
+// maxMoves bounds how often one act is checked anew because the policy moved. No
+// policy moves that fast; a guard whose permits do not have its version does.
+const maxMoves = 100
+
+// refuseMoving refuses an act that no check holds for.
+func (c *Client) refuseMoving(verb plugbus.Verb, name string) error {
+	return c.refuse(plugbus.Refusal{
+		Verb: verb, Object: name, Reason: plugbus.ReasonCheckFailed,
+		Hint: "the guard must give its permits the version that its Version returns",
+	})
 }
 
 // errPolicyMoved says that the policy has changed between the door and the
@@ -76,7 +89,7 @@ func (c *Client) emitWith(ctx context.Context, name string, data any, options []
 		limited, stop = context.WithTimeout(ctx, c.bus.opts.WaitLimit)
 	}
 	defer stop()
-	for {
+	for range maxMoves {
 		r := c.route(name)
 		var e Event
 		if err := c.admit(ctx, plugbus.VerbEmit, r, data, &o, &e); err != nil {
@@ -87,6 +100,7 @@ func (c *Client) emitWith(ctx context.Context, name string, data any, options []
 			return receipt, err
 		}
 	}
+	return Receipt{}, c.refuseMoving(plugbus.VerbEmit, name)
 }
 
 // plain are the options of an emit without options. Nobody writes to them.
@@ -144,6 +158,11 @@ func (c *Client) admit(ctx context.Context, verb plugbus.Verb, r *route, data an
 		if err == nil {
 			o.headers, _ = payload.Thaw(headers).(map[string]string)
 		}
+	}
+	if err == nil && o.correlation != "" {
+		var n int
+		_, n, err = payload.Freeze(o.correlation, &permit.Payload)
+		size += n
 	}
 	if err != nil {
 		refusal.Reason, refusal.Cause = plugbus.ReasonCheckFailed, err

@@ -235,7 +235,8 @@ func (opt maxAgeOption) applyEmit(o *emitOptions) error {
 }
 
 // CorrelationID marks the event as belonging to something that the plugin
-// names: up to 255 bytes, as a name is.
+// names: up to 255 bytes, as a name is. It is measured and inspected like the
+// payload.
 func CorrelationID(id string) EmitOption { return correlationIDOption{id} }
 
 type correlationIDOption struct{ id string }
