@@ -64,10 +64,10 @@ func (s *Session) Go(name string, f func(ctx context.Context)) error {
 		return fmt.Errorf("plugin %q: go %q: %w: the plugin has left", s.id, g.name, ErrClosed)
 	case len(s.goroutines) >= MaxGoroutines:
 		s.mu.Unlock()
-		return &plugbus.DeniedError{
-			Plugin: s.id, Verb: plugbus.VerbCreate, Object: g.name, Reason: plugbus.ReasonQuotaExceeded,
+		return s.guard.Refuse(plugbus.Refusal{
+			Verb: plugbus.VerbCreate, Object: g.name, Reason: plugbus.ReasonQuotaExceeded,
 			Hint: fmt.Sprintf("at most %d functions of a session run at a time", MaxGoroutines),
-		}
+		})
 	}
 	s.goroutines[g] = struct{}{}
 	s.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/hub"
 )
 
@@ -67,6 +68,7 @@ func TestGoQuota(t *testing.T) {
 			require.NoError(t, s.Go("long", func(context.Context) { <-release }))
 		}
 		denied(t, s.Go("more", func(context.Context) { panic("called") }), plugbus.ReasonQuotaExceeded)
+		require.Len(t, entries(t, h, audit.Query{Actor: "a", Reason: plugbus.ReasonQuotaExceeded}), 1, "a refusal is on record")
 		require.NoError(t, join(t, h, "b").Go("others", func(context.Context) {}))
 		close(release)
 		synctest.Wait()
