@@ -8,13 +8,17 @@ import "time"
 //
 // Its methods do not block, and may be called by several goroutines.
 type Guard interface {
-	// Version numbers the rules in force. It grows when an answer of Permit or
-	// Knows may have changed.
+	// Version numbers the rules in force. It grows when an answer of Permit,
+	// PermitVia or Knows may have changed.
 	Version() uint64
 
 	// Permit says whether the plugin may do verb to object, a name or an id.
 	// The answer holds until Version changes.
 	Permit(verb Verb, object string) *Permit
+
+	// PermitVia is Permit for an act to which a chain of plugins led, where
+	// nobody is trusted more than the least trusted of them.
+	PermitVia(led Chain, verb Verb, object string) *Permit
 
 	// PermitPattern says whether the plugin may do verb to what pattern
 	// matches. If narrow is false, a pattern that is wider than the grant is
@@ -54,6 +58,13 @@ type Permit struct {
 
 	// Payload bounds and inspects what the act carries.
 	Payload PayloadRules
+
+	// Priority is the highest that a message may have.
+	Priority Priority
+
+	// Inline says that a message may be handled on its sender's stack. The
+	// sender then gives up that it is released by its context.
+	Inline bool
 }
 
 // Allowed reports whether the act is allowed, as far as a name decides.

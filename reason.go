@@ -34,6 +34,7 @@ const (
 	ReasonChainTooDeep   Reason = "chain_too_deep"  // a cascade deeper than the limit
 	ReasonCycle          Reason = "cycle"           // it would wait for itself
 	ReasonQuotaExceeded  Reason = "quota_exceeded"  // too many things open
+	ReasonMiddleware     Reason = "middleware"      // the host's middleware did not let it through
 )
 
 // A Code classifies an error that crosses from one plugin to another, in the

@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -13,6 +12,8 @@ import (
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/clock"
 	"github.com/plugbus/plugbus/internal/ids"
+	"github.com/plugbus/plugbus/internal/limits"
+	"github.com/plugbus/plugbus/internal/notice"
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
@@ -108,8 +109,8 @@ type Bus struct {
 	salt      uint32
 	actors    *actor.Group
 	ownActors bool
-	idle      notice      // told when a worker has run out of work
-	watching  atomic.Bool // whether the watch is set
+	idle      notice.Notice // told when a worker has run out of work
+	watching  atomic.Bool   // whether the watch is set
 
 	mu         sync.Mutex // the order: guards below
 	seq        uint64
@@ -132,18 +133,18 @@ type Bus struct {
 // nothing happens; Close ends those that linger.
 func New(o Options) (*Bus, error) {
 	const year = 365 * 24 * time.Hour
-	var errs []error
-	o.HistoryEvents = max(0, within(&errs, "HistoryEvents", max(o.HistoryEvents, -1), 10_000, -1, 10_000_000))
-	o.HistoryBytes = within(&errs, "HistoryBytes", o.HistoryBytes, 32<<20, 1, 1<<40)
-	o.HistoryAge = within(&errs, "HistoryAge", o.HistoryAge, 24*time.Hour, 1, 100*year)
-	o.Buffer = within(&errs, "Buffer", o.Buffer, 1024, 1, MaxBuffer)
-	o.QueueBytes = within(&errs, "QueueBytes", o.QueueBytes, 16<<20, 1, 1<<40)
-	o.MaxDepth = within(&errs, "MaxDepth", o.MaxDepth, 32, 1, 1024)
-	o.MaxSubscriptions = within(&errs, "MaxSubscriptions", o.MaxSubscriptions, 1_000_000, 1, 1_000_000_000)
-	o.WaitLimit = within(&errs, "WaitLimit", o.WaitLimit, 30*time.Second, 1, year)
-	o.HandlerTimeout = within(&errs, "HandlerTimeout", o.HandlerTimeout, 0, 1, year)
-	o.SlowAfter = within(&errs, "SlowAfter", o.SlowAfter, 10*time.Second, 1, year)
-	if err := errors.Join(errs...); err != nil {
+	wrong := limits.List{Fault: func(option string, got any, want string) error { return &OptionError{option, got, want} }}
+	o.HistoryEvents = max(0, limits.Within(&wrong, "HistoryEvents", max(o.HistoryEvents, -1), 10_000, -1, 10_000_000))
+	o.HistoryBytes = limits.Within(&wrong, "HistoryBytes", o.HistoryBytes, 32<<20, 1, 1<<40)
+	o.HistoryAge = limits.Within(&wrong, "HistoryAge", o.HistoryAge, 24*time.Hour, 1, 100*year)
+	o.Buffer = limits.Within(&wrong, "Buffer", o.Buffer, 1024, 1, MaxBuffer)
+	o.QueueBytes = limits.Within(&wrong, "QueueBytes", o.QueueBytes, 16<<20, 1, 1<<40)
+	o.MaxDepth = limits.Within(&wrong, "MaxDepth", o.MaxDepth, 32, 1, 1024)
+	o.MaxSubscriptions = limits.Within(&wrong, "MaxSubscriptions", o.MaxSubscriptions, 1_000_000, 1, 1_000_000_000)
+	o.WaitLimit = limits.Within(&wrong, "WaitLimit", o.WaitLimit, 30*time.Second, 1, year)
+	o.HandlerTimeout = limits.Within(&wrong, "HandlerTimeout", o.HandlerTimeout, 0, 1, year)
+	o.SlowAfter = limits.Within(&wrong, "SlowAfter", o.SlowAfter, 10*time.Second, 1, year)
+	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
 	b := &Bus{
@@ -158,22 +159,6 @@ func New(o Options) (*Bus, error) {
 		b.actors, b.ownActors = actor.NewGroup(), true
 	}
 	return b, nil
-}
-
-// within returns the value of an option, or what zero means, and notes a value
-// that is out of its range.
-func within[T int | int64 | time.Duration](errs *[]error, name string, value, zero, least, most T) T {
-	if value == 0 {
-		return zero
-	}
-	if value < least || value > most {
-		standard := fmt.Sprint(zero)
-		if zero == 0 {
-			standard = "none"
-		}
-		*errs = append(*errs, &OptionError{name, value, fmt.Sprintf("%v to %v, or 0 for %s", least, most, standard)})
-	}
-	return value
 }
 
 // CloseIntake refuses further events with [ErrClosed]. What waits is still
@@ -230,7 +215,7 @@ func (b *Bus) Close(ctx context.Context) error {
 // ctx is done, and returns its error. Handlers that were abandoned do not count.
 func (b *Bus) Idle(ctx context.Context) error {
 	for {
-		changed := b.idle.next()
+		changed := b.idle.Next()
 		if l := b.Ledger(); l.Waiting == 0 && l.Running == 0 && !b.catchingUp() {
 			return nil
 		}
@@ -252,36 +237,4 @@ func (b *Bus) catchingUp() bool {
 		}
 	}
 	return false
-}
-
-// A notice tells those who wait that something may have changed.
-type notice struct {
-	waiting atomic.Bool // so that a tell to nobody costs one load
-
-	mu      sync.Mutex // guards below
-	changed chan struct{}
-}
-
-// next returns a channel that is closed at the next tell.
-func (n *notice) next() <-chan struct{} {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.changed == nil {
-		n.changed = make(chan struct{})
-		n.waiting.Store(true)
-	}
-	return n.changed
-}
-
-func (n *notice) tell() {
-	if !n.waiting.Load() {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.changed != nil {
-		close(n.changed)
-		n.changed = nil
-		n.waiting.Store(false)
-	}
 }

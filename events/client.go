@@ -9,6 +9,7 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/door"
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
@@ -82,7 +83,7 @@ func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	c := &Client{bus: b, id: id, guard: o.Guard, actor: o.Actor, subs: map[*Subscription]struct{}{}}
 	c.quota, c.wildcards = max(0, cmp.Or(o.MaxSubscriptions, 1000)), max(0, cmp.Or(o.MaxWildcards, 8))
 	if c.guard == nil {
-		c.guard = openGuard(id)
+		c.guard = door.Open(id)
 	}
 	if o.Context == nil {
 		o.Context = context.Background()
@@ -211,7 +212,7 @@ func (c *Client) fence() (cancelled, abandoned int) {
 	if c.ownActor {
 		c.actor.Retire()
 	}
-	b.idle.tell()
+	b.idle.Tell()
 	return cancelled, abandoned
 }
 
@@ -242,7 +243,7 @@ func (c *Client) work() (more bool) {
 	for budget := workBudget; budget > 0; {
 		c.collect()
 		if len(c.ready) == 0 {
-			c.bus.idle.tell()
+			c.bus.idle.Tell()
 			return false
 		}
 		limit := uint64(math.MaxUint64)

@@ -82,7 +82,7 @@ func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) 
 		s.signal(nil) // The worker reads the next page of the history.
 	}
 	if !more {
-		s.client.bus.idle.tell()
+		s.client.bus.idle.Tell()
 	}
 	return next, nextCall, more
 }
@@ -100,7 +100,7 @@ func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited co
 	timer := time.AfterFunc(s.opts.timeout, func() {
 		if s.abandonCall(c) {
 			s.report(plugbus.Abandoned, &c.event, ErrTimedOut)
-			s.client.bus.idle.tell()
+			s.client.bus.idle.Tell()
 		}
 	})
 	return limited, func() {

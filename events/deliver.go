@@ -8,6 +8,7 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/panics"
 )
 
 // What the worker of a plugin does with one subscription. All of it runs on the
@@ -431,25 +432,7 @@ func failure(recovered any) error {
 	if recovered == nil {
 		return ErrGoexit
 	}
-	return &PanicError{Value: plugbus.CutText(describe(recovered)), Stack: string(debug.Stack())}
-}
-
-// describe returns what a handler panicked with as text, without running the
-// handler's own methods where they could panic again.
-func describe(recovered any) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("%T", recovered)
-		}
-	}()
-	switch v := recovered.(type) {
-	case error:
-		return v.Error()
-	case string:
-		return v
-	default:
-		return fmt.Sprint(v)
-	}
+	return &PanicError{Value: panics.Text(recovered), Stack: string(debug.Stack())}
 }
 
 // report tells the host of a failure.

@@ -9,9 +9,9 @@ import (
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/chain"
+	"github.com/plugbus/plugbus/internal/door"
 	"github.com/plugbus/plugbus/internal/ids"
 	"github.com/plugbus/plugbus/internal/payload"
-	"github.com/plugbus/plugbus/internal/topic"
 )
 
 // A Receipt says what became of an event at the door. Its figures count only
@@ -118,67 +118,22 @@ func (o *emitOptions) apply(name string, options []EmitOption) error {
 	return nil
 }
 
-// admit is the door: one check of one act, in the order structure, right, rate,
-// payload, bytes. It fills in the event that was checked.
+// admit has the door check an act, and fills in the event that was checked.
 func (c *Client) admit(ctx context.Context, verb plugbus.Verb, r *route, data any, o *emitOptions, e *Event) error {
-	name := r.origin.name
 	if c.ended.Load() {
-		return fmt.Errorf("plugin %q emits %q: %w: the plugin has left", c.id, plugbus.CutText(name), ErrClosed)
+		return fmt.Errorf("plugin %q emits %q: %w: the plugin has left", c.id, plugbus.CutText(r.origin.name), ErrClosed)
 	}
-	cause := chain.From(ctx)
-	if serving := c.actor.Serving(); serving.Depth() > cause.Depth() {
-		cause = serving
+	act := &door.Act{ // By pointer, since a value would be built and then copied.
+		Plugin: c.id, Verb: verb, Object: r.origin.name, Permit: r.permit,
+		Cause: chain.Deeper(chain.From(ctx), c.actor.Serving()), MaxDepth: c.bus.opts.MaxDepth,
 	}
-	refusal := plugbus.Refusal{Verb: verb, Object: name, Chain: cause}
-	permit := r.permit
-	if refusal.Reason = permit.Reason; refusal.Reason != "" {
-		if err := topic.CheckName(name); err != nil {
-			refusal.Reason, refusal.Cause = plugbus.ReasonInvalidName, err
-		}
-		return c.refuse(refusal)
+	parcel := &door.Parcel{Data: data, Headers: o.headers, Texts: [2]string{o.correlation}}
+	now, refusal := door.Check(c.bus.clock, act, parcel)
+	if refusal != nil {
+		return c.refuse(*refusal)
 	}
-	if cause.Depth() >= c.bus.opts.MaxDepth {
-		refusal.Reason = plugbus.ReasonChainTooDeep
-		refusal.Hint = "plugins answer each other's events in a circle: " + cause.Then(c.id).String()
-		return c.refuse(refusal)
-	}
-	now := c.bus.clock.Now()
-	if permit.Acts != nil {
-		if wait := permit.Acts.Take(now, 1); wait != 0 {
-			refusal.Reason, refusal.RetryAfter = plugbus.ReasonRateLimitExceeded, max(wait, 0)
-			return c.refuse(refusal)
-		}
-	}
-	frozen, size, err := payload.Freeze(data, &permit.Payload)
-	if err == nil && o.headers != nil {
-		var n int
-		var headers any
-		headers, n, err = payload.Freeze(o.headers, &permit.Payload)
-		size += n
-		if err == nil {
-			o.headers, _ = payload.Thaw(headers).(map[string]string)
-		}
-	}
-	if err == nil && o.correlation != "" {
-		var n int
-		_, n, err = payload.Freeze(o.correlation, &permit.Payload)
-		size += n
-	}
-	if err != nil {
-		refusal.Reason, refusal.Cause = plugbus.ReasonCheckFailed, err
-		if bad, ok := errors.AsType[*payload.Error](err); ok {
-			refusal.Reason = bad.Reason
-		}
-		return c.refuse(refusal)
-	}
-	if permit.Bytes != nil {
-		if wait := permit.Bytes.Take(now, size); wait != 0 {
-			refusal.Reason, refusal.RetryAfter = plugbus.ReasonByteRateExceeded, max(wait, 0)
-			return c.refuse(refusal)
-		}
-	}
-	e.frozen, e.nanos, e.origin, e.info = frozen, now.UnixNano(), r.origin, sized(size)
-	e.meta = c.metaFor(cause, o, e)
+	e.frozen, e.nanos, e.origin, e.info = parcel.Data, now.UnixNano(), r.origin, sized(parcel.Size)
+	e.meta = c.metaFor(act.Cause, parcel.Headers, o, e)
 	return nil
 }
 
@@ -190,18 +145,18 @@ type plainMeta struct {
 
 // metaFor returns what travels with an event. A plugin's events have few
 // chains, so the last one is kept.
-func (c *Client) metaFor(cause chain.Chain, o *emitOptions, e *Event) *meta {
+func (c *Client) metaFor(cause chain.Chain, headers map[string]string, o *emitOptions, e *Event) *meta {
 	plain := c.plain.Load()
 	if plain == nil || plain.cause != cause {
 		plain = &plainMeta{cause, &meta{chain: cause.Then(c.id)}}
 		c.plain.Store(plain)
 	}
 	noHistory := o.noHistory || payload.IsShared(e.frozen)
-	if !noHistory && o.headers == nil && o.maxAge == 0 && o.correlation == "" {
+	if !noHistory && headers == nil && o.maxAge == 0 && o.correlation == "" {
 		return plain.meta
 	}
 	m := *plain.meta
-	m.headers, m.correlation, m.noHistory = o.headers, o.correlation, noHistory
+	m.headers, m.correlation, m.noHistory = headers, o.correlation, noHistory
 	if o.maxAge > 0 {
 		m.expires = e.nanos + min(int64(o.maxAge), math.MaxInt64-e.nanos)
 	}

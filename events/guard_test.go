@@ -104,6 +104,10 @@ func (g *fakeGuard) PermitPattern(verb plugbus.Verb, pattern string, narrow bool
 	return p
 }
 
+func (g *fakeGuard) PermitVia(_ plugbus.Chain, verb plugbus.Verb, object string) *plugbus.Permit {
+	return g.Permit(verb, object)
+}
+
 func (g *fakeGuard) PermitAt(version uint64, verb plugbus.Verb, object string) *plugbus.Permit {
 	if version != g.version.Load() {
 		return &plugbus.Permit{Version: version, Reason: plugbus.ReasonPolicyUnavailable}

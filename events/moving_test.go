@@ -25,6 +25,10 @@ func (g looseGuard) PermitPattern(plugbus.Verb, string, bool) *plugbus.Permit {
 	return g.Permit(0, "")
 }
 
+func (g looseGuard) PermitVia(plugbus.Chain, plugbus.Verb, string) *plugbus.Permit {
+	return g.Permit(0, "")
+}
+
 func (g looseGuard) PermitAt(uint64, plugbus.Verb, string) *plugbus.Permit { return g.Permit(0, "") }
 func (g looseGuard) Knows(string) bool                                     { return true }
 func (g looseGuard) Refuse(r plugbus.Refusal) error {

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/internal/topic"
+	"github.com/plugbus/plugbus/internal/door"
 )
 
 // A route is what the bus knows about the events of one name by one client:
@@ -56,15 +56,13 @@ func (c *Client) route(name string) *route {
 	return r
 }
 
-// newRoute asks whether the door lets in the events of a name. No guard can let
-// in what is no name.
+// newRoute asks whether the door lets in the events of a name.
 func (c *Client) newRoute(verb plugbus.Verb, name string) *route {
-	r := &route{permit: c.guard.Permit(verb, name)}
-	r.origin = &origin{name: name, source: c.id, salt: c.bus.salt, version: r.permit.Version}
-	if r.permit.Allowed() && topic.CheckName(name) != nil {
-		r.permit = &plugbus.Permit{Version: r.permit.Version, Reason: plugbus.ReasonInvalidName}
+	permit := c.guard.Permit(verb, name)
+	return &route{
+		permit: door.Sound(permit, verb, name),
+		origin: &origin{name: name, source: c.id, salt: c.bus.salt, version: permit.Version},
 	}
-	return r
 }
 
 // lead returns r with the ways of the present topology. bus.mu is held.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/site"
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
@@ -113,7 +114,7 @@ const (
 // [*OptionError], or a [*plugbus.DeniedError]; a malformed pattern is a
 // DeniedError that matches [plugbus.ErrInvalid].
 func (c *Client) Subscribe(pattern string, handler Handler, options ...SubscribeOption) (*Subscription, error) {
-	return c.subscribe(pattern, handler, callSite(), options)
+	return c.subscribe(pattern, handler, site.Caller(), options)
 }
 
 func (c *Client) subscribe(pattern string, handler Handler, site string, options []SubscribeOption) (*Subscription, error) {
@@ -191,7 +192,7 @@ func (c *Client) Receive(handler Handler) (*Subscription, error) {
 	if handler == nil {
 		return nil, fmt.Errorf("receive broadcasts: %w", ErrNilHandler)
 	}
-	s := &Subscription{client: c, handler: handler, site: callSite(), quiet: make(chan struct{})}
+	s := &Subscription{client: c, handler: handler, site: site.Caller(), quiet: make(chan struct{})}
 	s.opts = subscribeOptions{timeout: c.bus.opts.HandlerTimeout, buffer: c.bus.opts.Buffer, receiver: true}
 	return s, c.add(s)
 }
@@ -285,7 +286,7 @@ func (s *Subscription) Unsubscribe() {
 	b.mu.Lock()
 	s.close()
 	b.mu.Unlock()
-	b.idle.tell()
+	b.idle.Tell()
 }
 
 // Wait waits until the subscription has ended and its last handler call has

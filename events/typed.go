@@ -2,12 +2,10 @@ package events
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"reflect"
 
 	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/internal/strictjson"
+	"github.com/plugbus/plugbus/internal/typed"
 )
 
 // A Subscriber subscribes: a [*Client], or a plugin's session.
@@ -35,25 +33,9 @@ func Subscribe[T any](hub Subscriber, pattern string, fn func(ctx context.Contex
 // a T, or what JSON in a json.RawMessage or []byte decodes to, with no field
 // unknown, no key twice and nothing after it. The error is a [*plugbus.TypeError].
 func Decode[T any](e Event) (T, error) {
-	var value T
 	data := e.Data()
-	if same, ok := data.(T); ok {
+	if same, ok := data.(T); ok { // The common case, which needs no name for an error.
 		return same, nil
 	}
-	mismatch := func(err error) error {
-		return &plugbus.TypeError{What: fmt.Sprintf("event %q", e.Name()), Got: fmt.Sprintf("%T", data), Want: reflect.TypeFor[T]().String(), Err: err}
-	}
-	var text []byte
-	switch data := data.(type) {
-	case json.RawMessage:
-		text = data
-	case []byte:
-		text = data
-	default:
-		return value, mismatch(nil)
-	}
-	if err := strictjson.Decode(text, &value); err != nil {
-		return value, mismatch(err)
-	}
-	return value, nil
+	return typed.As[T](fmt.Sprintf("event %q", e.Name()), data)
 }

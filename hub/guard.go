@@ -49,6 +49,11 @@ func (g *guard) Permit(verb plugbus.Verb, object string) *plugbus.Permit {
 	return g.stamp(func() *plugbus.Permit { return g.Subject.Permit(verb, object) })
 }
 
+// PermitVia implements [plugbus.Guard].
+func (g *guard) PermitVia(led plugbus.Chain, verb plugbus.Verb, object string) *plugbus.Permit {
+	return g.stamp(func() *plugbus.Permit { return g.Subject.PermitVia(led, verb, object) })
+}
+
 // PermitPattern implements [plugbus.Guard].
 func (g *guard) PermitPattern(verb plugbus.Verb, pattern string, narrow bool) *plugbus.Permit {
 	return g.stamp(func() *plugbus.Permit { return g.Subject.PermitPattern(verb, pattern, narrow) })
@@ -80,6 +85,10 @@ func (g hubGuard) Version() uint64 { return version(g.authority.Version(), 0) }
 
 func (g hubGuard) Permit(plugbus.Verb, string) *plugbus.Permit {
 	return &plugbus.Permit{Version: g.Version()}
+}
+
+func (g hubGuard) PermitVia(plugbus.Chain, plugbus.Verb, string) *plugbus.Permit {
+	return g.Permit(0, "")
 }
 
 func (g hubGuard) PermitPattern(plugbus.Verb, string, bool) *plugbus.Permit {

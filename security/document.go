@@ -68,7 +68,7 @@ type PluginRules struct {
 	Shared []string `json:"shared,omitzero"`
 
 	// Priority is the highest that the plugin may ask for.
-	Priority Priority `json:"priority,omitzero"`
+	Priority plugbus.Priority `json:"priority,omitzero"`
 
 	// Inline lists the ids of plugins whose messages may be handled on the
 	// sender's stack. Both sides must name each other.

@@ -18,7 +18,7 @@ type Grant struct {
 	ID          string
 	Description string
 	Trust       plugbus.Trust
-	Priority    Priority // the highest that the plugin may ask for
+	Priority    plugbus.Priority // the highest that the plugin may ask for
 	Limits      Limits
 
 	Process    bool // the plugin lives in a child process
@@ -41,44 +41,6 @@ type Limits struct {
 	PayloadDepth  int   // levels of nesting in one payload; default 64
 	Subscriptions int   // open at one time, by the policy under which the plugin joined; default 1,000
 	Wildcards     int   // in one pattern of a subscription; default 8
-}
-
-// A Priority is how urgent messages may be.
-type Priority int8
-
-// The priorities. The zero value is the default.
-const (
-	PriorityLow Priority = iota - 1
-	PriorityNormal
-	PriorityHigh
-)
-
-var priorityNames = [...]string{"low", "normal", "high"}
-
-// String returns the priority as policies spell it.
-func (p Priority) String() string {
-	if i := int(p - PriorityLow); i >= 0 && i < len(priorityNames) {
-		return priorityNames[i]
-	}
-	return fmt.Sprintf("Priority(%d)", int8(p))
-}
-
-// MarshalText returns what String returns, or an error for an unknown priority.
-func (p Priority) MarshalText() ([]byte, error) {
-	if p < PriorityLow || p > PriorityHigh {
-		return nil, fmt.Errorf("security: no priority has the number %d", int8(p))
-	}
-	return []byte(p.String()), nil
-}
-
-// UnmarshalText accepts what MarshalText returns, and nothing else.
-func (p *Priority) UnmarshalText(text []byte) error {
-	i := slices.Index(priorityNames[:], string(text))
-	if i < 0 {
-		return fmt.Errorf("unknown priority %q; expected one of %q", text, priorityNames)
-	}
-	*p = PriorityLow + Priority(i)
-	return nil
 }
 
 // A Rate admits, in any span of time w, at most Limit × w / Per + Burst. What
@@ -130,7 +92,7 @@ type use struct {
 
 var uses = [...]use{
 	plugbus.VerbSend:      {op: Messages, metered: true, carries: true},
-	plugbus.VerbReceive:   {},
+	plugbus.VerbReceive:   {carries: true}, // the reply
 	plugbus.VerbEmit:      {op: Events, metered: true, carries: true, owned: true},
 	plugbus.VerbBroadcast: {op: Events, metered: true, carries: true, owned: true},
 	plugbus.VerbSubscribe: {op: Events, metered: true},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -19,5 +20,5 @@ func TestJSON(t *testing.T) {
 	require.Contains(t, string(data), `{"operation":"data_access","rate":{`)
 	require.Equal(t, "Severity(9)", security.Severity(9).String())
 	require.Equal(t, "Operation(9)", security.Operation(9).String())
-	require.Equal(t, "Priority(9)", security.Priority(9).String())
+	require.Equal(t, "Priority(9)", plugbus.Priority(9).String())
 }

@@ -201,7 +201,7 @@ func TestGrant(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, "keeps the word counts", g.Description)
 	require.Equal(t, plugbus.Trusted, g.Trust)
-	require.Equal(t, security.PriorityNormal, g.Priority)
+	require.Equal(t, plugbus.PriorityNormal, g.Priority)
 	require.Equal(t, security.Limits{
 		MessageBytes: 1 << 20, PayloadNodes: 100_000, PayloadDepth: 64, Subscriptions: 1000, Wildcards: 8,
 	}, g.Limits)
@@ -220,8 +220,8 @@ func TestGrant(t *testing.T) {
 	fast, _ := p.Grant("fast")
 	twin, _ := p.Grant("twin")
 	child, _ := p.Grant("child")
-	require.Equal(t, security.PriorityHigh, fast.Priority)
-	require.Equal(t, security.PriorityLow, twin.Priority)
+	require.Equal(t, plugbus.PriorityHigh, fast.Priority)
+	require.Equal(t, plugbus.PriorityLow, twin.Priority)
 	require.True(t, fast.Inline(twin))
 	require.True(t, twin.Inline(fast))
 	require.False(t, fast.Inline(child))

@@ -28,7 +28,7 @@ func AllowAll() *Policy {
 	everyone := rule{allow: []entry{{everything, "security.AllowAll", "", true}}}
 	yes := true
 	g := &grant{
-		Grant:  Grant{Trust: plugbus.Trusted, Priority: PriorityHigh},
+		Grant:  Grant{Trust: plugbus.Trusted, Priority: plugbus.PriorityHigh},
 		checks: plugbus.CheckAll,
 		shared: everyone.allow,
 		stores: []stores{{entry: everyone.allow[0]}},
@@ -113,7 +113,7 @@ func (p *Policy) String() string {
 var hostGrant = &grant{
 	all: true,
 	Grant: Grant{
-		ID: HostID, Trust: plugbus.Verified, Priority: PriorityHigh,
+		ID: HostID, Trust: plugbus.Verified, Priority: plugbus.PriorityHigh,
 		Limits: func() Limits { _, l := Document{}.resolve(PluginRules{}); return l }(),
 	},
 	checks: plugbus.CheckAll,

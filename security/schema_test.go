@@ -158,7 +158,7 @@ func TestSchemaFields(t *testing.T) {
 			require.True(t, ok, path)
 			lists := options[1].(map[string]any)["properties"].(map[string]any)
 			require.ElementsMatch(t, []string{"allow", "deny"}, slices.Collect(maps.Keys(lists)), path)
-		case typ == reflect.TypeFor[plugbus.Trust](), typ == reflect.TypeFor[security.Priority]():
+		case typ == reflect.TypeFor[plugbus.Trust](), typ == reflect.TypeFor[plugbus.Priority]():
 			require.Contains(t, schema, "enum", path)
 			for _, name := range schema["enum"].([]any) {
 				into := reflect.New(typ).Interface().(interface{ UnmarshalText(text []byte) error })

@@ -154,6 +154,11 @@ func (s *Subject) permit(r rules, verb plugbus.Verb, object string, reason plugb
 	}
 	p.Acts, p.Bytes = s.meters(g, verb)
 	p.Payload = g.payload(object)
+	p.Priority = g.Priority
+	if verb == plugbus.VerbSend {
+		to := r.policy.lookup(object)
+		p.Inline = to != nil && g.Inline(to.Grant)
+	}
 	return p
 }
 

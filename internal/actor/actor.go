@@ -107,6 +107,31 @@ func (a *Actor) dismiss() {
 	}
 }
 
+// Claim takes the place of the worker if that has nothing to do, and reports
+// whether it did. Whoever has claimed an actor calls its handlers, and then
+// Release.
+func (a *Actor) Claim() bool {
+	return a.state.CompareAndSwap(parked, parked|running) || a.state.CompareAndSwap(0, running)
+}
+
+// Release ends a Claim. What was signalled meanwhile is the worker's.
+func (a *Actor) Release() {
+	a.Serve(chain.Chain{})
+	for {
+		state := a.state.Load()
+		if state&sourceBits != 0 {
+			a.Wake()
+			return
+		}
+		if a.state.CompareAndSwap(state, state&^running) {
+			break
+		}
+	}
+	if a.retired.Load() || a.group.closed.Load() {
+		a.dismiss() // Whoever ended us found the worker claimed.
+	}
+}
+
 func (a *Actor) work() {
 	orderly := false
 	defer func() {

@@ -13,12 +13,19 @@ type Context struct {
 	owner   *Actor
 	session context.Context //nolint:containedctx // A Context is a context: this is its parent.
 	chain   chain.Chain
+	beside  any // what runs the handler, if the worker does not
 }
 
 // NewContext returns the context of a handler of a that serves what c led to.
 // It ends when session ends.
 func (a *Actor) NewContext(session context.Context, c chain.Chain) *Context {
-	return &Context{a, session, c}
+	return &Context{owner: a, session: session, chain: c}
+}
+
+// NewContextBeside is NewContext for a handler that does not run on the worker,
+// but on a goroutine of runner.
+func (a *Actor) NewContextBeside(session context.Context, c chain.Chain, runner any) *Context {
+	return &Context{a, session, c, runner}
 }
 
 // Chain returns the chain that led to the handler.
@@ -42,6 +49,8 @@ func (c *Context) Value(key any) any {
 		return c.chain
 	case ownerKey:
 		return c.owner
+	case besideKey:
+		return c.beside
 	}
 	return nil
 }
@@ -49,10 +58,17 @@ func (c *Context) Value(key any) any {
 // String says what the context is, as the contexts of the standard library do.
 func (c *Context) String() string { return "plugbus handler of " + c.chain.String() }
 
-type ownerKey struct{}
+type (
+	ownerKey  struct{}
+	besideKey struct{}
+)
 
 // Owner returns the actor for whose handler ctx was made, or nil.
 func Owner(ctx context.Context) *Actor {
 	a, _ := ctx.Value(ownerKey{}).(*Actor)
 	return a
 }
+
+// Beside returns what runs the handler for which ctx was made, or nil if the
+// plugin's worker does.
+func Beside(ctx context.Context) any { return ctx.Value(besideKey{}) }

@@ -15,6 +15,11 @@ type node struct {
 	before *node
 	plugin string
 	depth  int
+
+	// awaited says that the plugin waits for what this act leads to, in by: nil
+	// for its worker.
+	awaited bool
+	by      any
 }
 
 // Depth returns how many plugins are on the chain.
@@ -58,6 +63,25 @@ func (c Chain) String() string { return strings.Join(c.Plugins(), " → ") }
 // Then returns the chain that goes on with plugin. It allocates.
 func (c Chain) Then(plugin string) Chain {
 	return Chain{&node{before: c.last, plugin: plugin, depth: c.Depth() + 1}}
+}
+
+// Await is Then for an act that plugin waits for. If it waits in a handler, by
+// says where: nil on its worker, and otherwise in one of the handlers that by,
+// which can be compared, runs beside it.
+func (c Chain) Await(plugin string, by any) Chain {
+	return Chain{&node{before: c.last, plugin: plugin, depth: c.Depth() + 1, awaited: true, by: by}}
+}
+
+// Waiting returns how many times plugin waits, in by, for what the chain has led
+// to: only the acts at its end that are awaited count, since whoever did not wait
+// for an act waits for nothing after it.
+func (c Chain) Waiting(plugin string, by any) (n int) {
+	for at := c.last; at != nil && at.awaited; at = at.before {
+		if at.plugin == plugin && at.by == by {
+			n++
+		}
+	}
+	return n
 }
 
 // Deeper returns the deeper of two chains, c where they are equally deep.

@@ -1,15 +1,20 @@
-package events
+package door
 
 import "github.com/plugbus/plugbus"
 
-// An openGuard is the guard of a client that has none. It allows everything.
+// Open returns the guard of a plugin that has none. It allows everything, and
+// records nothing.
+func Open(id string) plugbus.Guard { return openGuard(id) }
+
 type openGuard string
 
-var openPermit = &plugbus.Permit{Payload: plugbus.PayloadRules{Shared: true}}
+var openPermit = &plugbus.Permit{Payload: plugbus.PayloadRules{Shared: true}, Priority: plugbus.PriorityHigh}
 
 func (openGuard) Version() uint64 { return 0 }
 
 func (openGuard) Permit(plugbus.Verb, string) *plugbus.Permit { return openPermit }
+
+func (openGuard) PermitVia(plugbus.Chain, plugbus.Verb, string) *plugbus.Permit { return openPermit }
 
 func (openGuard) PermitPattern(plugbus.Verb, string, bool) *plugbus.Permit { return openPermit }
 
