@@ -64,9 +64,11 @@ type dependency struct {
 // dependencies are the modules that the root module may require, the light ones
 // that every host inherits. Those for tests stay out of the library.
 var dependencies = []dependency{
+	{"github.com/Masterminds/semver/v3", false},
 	{"github.com/asaskevich/EventBus", false},
 	{"github.com/google/uuid", false},
 	{"github.com/hashicorp/golang-lru/v2", false},
+	{"github.com/santhosh-tekuri/jsonschema/v6", false},
 	{"golang.org/x/time", false},
 	{"github.com/stretchr/testify", true},
 	{"go.uber.org/goleak", true},
@@ -76,6 +78,7 @@ var dependencies = []dependency{
 // indirect are the modules that these bring along.
 var indirect = map[string]string{
 	"go.yaml.in/yaml/v3": "testify",
+	"golang.org/x/text":  "jsonschema",
 }
 
 func TestFloors(t *testing.T) {
