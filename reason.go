@@ -14,16 +14,17 @@ const (
 	ReasonInsufficientPermissions Reason = "insufficient_permissions"
 	ReasonInsufficientTrustLevel  Reason = "insufficient_trust_level"
 
-	ReasonDeniedByRule      Reason = "denied_by_rule"     // a deny pattern matched; deny beats allow
-	ReasonPatternTooWide    Reason = "pattern_too_wide"   // the pattern matches more than the grant
-	ReasonByteRateExceeded  Reason = "byte_rate_exceeded" // bytes for each unit of time
-	ReasonSharedNotGranted  Reason = "shared_not_granted" // plugbus.Shared without a grant
-	ReasonUnknownPlugin     Reason = "unknown_plugin"     // the policy does not have that id
-	ReasonReservedName      Reason = "reserved_name"      // the name belongs to the hub
-	ReasonQuarantined       Reason = "quarantined"        // the plugin failed too often
-	ReasonAuditUnavailable  Reason = "audit_unavailable"  // what must be recorded could not be
-	ReasonCheckFailed       Reason = "check_failed"       // the check itself failed; never a reason to allow
-	ReasonPolicyUnavailable Reason = "policy_unavailable" // the policy of then is no longer kept
+	ReasonDeniedByRule       Reason = "denied_by_rule"       // a deny pattern matched; deny beats allow
+	ReasonPatternTooWide     Reason = "pattern_too_wide"     // the pattern matches more than the grant
+	ReasonByteRateExceeded   Reason = "byte_rate_exceeded"   // bytes for each unit of time
+	ReasonSharedNotGranted   Reason = "shared_not_granted"   // plugbus.Shared without a grant
+	ReasonPriorityNotGranted Reason = "priority_not_granted" // a message more urgent than the grant allows
+	ReasonUnknownPlugin      Reason = "unknown_plugin"       // the policy does not have that id
+	ReasonReservedName       Reason = "reserved_name"        // the name belongs to the hub
+	ReasonQuarantined        Reason = "quarantined"          // the plugin failed too often
+	ReasonAuditUnavailable   Reason = "audit_unavailable"    // what must be recorded could not be
+	ReasonCheckFailed        Reason = "check_failed"         // the check itself failed; never a reason to allow
+	ReasonPolicyUnavailable  Reason = "policy_unavailable"   // the policy of then is no longer kept
 )
 
 // Reasons that need no policy.

@@ -15,6 +15,7 @@ import (
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -39,6 +40,42 @@ var ways = map[string]func(t testing.TB, h *hub.Hub, s *hub.Session){
 	"function of Go ends its goroutine": func(t testing.TB, _ *hub.Hub, s *hub.Session) {
 		require.NoError(t, s.Go("f", func(context.Context) { runtime.Goexit() }))
 	},
+	"handler of messages panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { panic("boo") })
+	},
+	"handler of messages ends its goroutine": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { runtime.Goexit(); return nil })
+	},
+	"concurrent handler of messages panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { panic("boo") }, router.Concurrent(2))
+	},
+	"handler of messages exceeds its time": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, untilDone, router.Timeout(time.Millisecond))
+	},
+	"handler of messages exceeds the hub's time": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { <-time.After(31 * time.Millisecond); return nil })
+	},
+	"handler of posts panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		route := serve(t, s, "job", func(context.Context, router.Message) (any, error) { panic("boo") })
+		require.NoError(t, h.Host().Post(t.Context(), s.ID(), "job", 1))
+		synctest.Wait()
+		route.Remove()
+	},
+	"handler of a topic panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		route, err := s.HandleTopic("job", func(context.Context, router.Message) error { panic("boo") })
+		require.NoError(t, err)
+		_, err = h.Host().Publish(t.Context(), "job", 1)
+		require.NoError(t, err)
+		synctest.Wait()
+		route.Remove()
+	},
+	"handler of a stream panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		route, err := s.HandleStream("job", func(context.Context, router.Message, func(any) bool) error { panic("boo") })
+		require.NoError(t, err)
+		_, err = readAll(t.Context(), h.Host(), s.ID(), "job", 1)
+		require.Error(t, err)
+		route.Remove()
+	},
 	"flood is refused": func(t testing.TB, _ *hub.Hub, s *hub.Session) {
 		for i := range 200 {
 			_, err := s.Emit(t.Context(), fmt.Sprintf("plugin:%d", i), 1)
@@ -55,12 +92,60 @@ var harmless = map[string]func(t testing.TB, h *hub.Hub, s *hub.Session){
 	"handler returns an error like ours": func(t testing.TB, h *hub.Hub, s *hub.Session) {
 		handleOnce(t, h, s, func() error { return fmt.Errorf("from elsewhere: %w", events.ErrTimedOut) })
 	},
+	"handler of messages returns an error": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { return errPlugin })
+	},
+	"handler of messages returns an error like ours": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		serveOnce(t, h, s, func(context.Context) error { return fmt.Errorf("from elsewhere: %w", router.ErrTimedOut) })
+	},
+	"sender chose the deadline": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		route := serve(t, s, "job", func(context.Context, router.Message) (any, error) { <-time.After(time.Second); return nil, nil })
+		_, err := h.Host().Send(t.Context(), s.ID(), "job", 1, router.Timeout(1))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		ctx, cancel := context.WithTimeout(t.Context(), 1)
+		defer cancel()
+		_, err = h.Host().Send(ctx, s.ID(), "job", 1)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = readAll(ctx, h.Host(), s.ID(), "job", 1)
+		require.Error(t, err)
+		<-time.After(3 * time.Second)
+		route.Remove()
+	},
+	"sender does not read": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		route, err := s.HandleStream("job", func(_ context.Context, _ router.Message, yield func(any) bool) error {
+			for yield(1) { //nolint:revive // Until the reader is too slow.
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		for range h.Host().Stream(t.Context(), s.ID(), "job", 1) {
+			<-time.After(time.Minute)
+		}
+		route.Remove()
+	},
 	"some acts are refused": func(t testing.TB, _ *hub.Hub, s *hub.Session) {
 		for range 30 {
 			_, err := s.Emit(t.Context(), "plugin:x", 1)
 			denied(t, err, plugbus.ReasonReservedName)
 		}
 	},
+}
+
+func untilDone(ctx context.Context) error {
+	<-ctx.Done()
+	<-time.After(time.Millisecond)
+	return ctx.Err()
+}
+
+// serveOnce has a handler of messages called once.
+func serveOnce(t testing.TB, h *hub.Hub, s *hub.Session, f func(ctx context.Context) error, options ...router.HandleOption) {
+	t.Helper()
+	route := serve(t, s, "job", func(ctx context.Context, _ router.Message) (any, error) { return nil, f(ctx) }, options...)
+	_, err := h.Host().Send(t.Context(), s.ID(), "job", 1)
+	require.Error(t, err)
+	<-time.After(5 * time.Millisecond)
+	synctest.Wait()
+	route.Remove()
 }
 
 // handleOnce has a handler of the plugin called once.
@@ -83,7 +168,7 @@ func TestQuarantine(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var log lines
 			var alerts []security.Alert
-			h := open(t, hub.Options{Logger: log.logger(), OnAlert: func(a security.Alert) {
+			h := open(t, hub.Options{Router: router.Options{RequestTimeout: 30 * time.Millisecond}, Logger: log.logger(), OnAlert: func(a security.Alert) {
 				if a.Kind == security.PluginQuarantined {
 					alerts = append(alerts, a)
 				}

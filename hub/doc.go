@@ -22,6 +22,16 @@
 //	           subscription's overflow rule decides; kept in the history
 //	Broadcast  reaches an audience: its matching subscriptions, and its plugins
 //	           that are an [EventReceiver]; never its sender; kept in the history
+//	Publish    reaches the matching handlers of topics, through the mailboxes of
+//	           their plugins; one that is full does not get it, and the receipt
+//	           names it; not kept
+//	Send       reaches one plugin, through its mailbox, and waits for its reply;
+//	           if the mailbox is full it fails at once, or waits if asked to
+//	Stream     is Send with many replies, and Post with none
+//	Call       is Send to the best provider of a capability; to the next one only
+//	           if the first did not start with it, or if it may be done twice
+//
+// Events are package events, and messages and publications package router.
 //
 // # One door
 //
@@ -41,6 +51,20 @@
 // with [Session.Go], run beside them. A handler must not wait for another handler
 // of its own plugin, and Start must not wait for an event.
 //
+// # Capabilities
+//
+// A plugin declares in its [Manifest] what it provides, and handles the messages
+// of that name; or it does both at once, at any time, by [Session.Provide]. Others
+// find it by [Session.Find] and [Session.Providers], as far as the policy and the
+// capability's own access list let them, and by the same rule they [Session.Call]
+// it. Schemas are enforced on what goes in and comes out, on the provider's worker.
+// A provider that starts, leaves, is in quarantine or has no room is left out. How
+// reliable and fast one is, is measured. A caller is to blame for what it asks, and
+// for a deadline of its own; neither counts against the provider.
+//
+// What a manifest requires must be there when the plugin is registered. When nobody
+// provides it any more, a [Dependant] hears of it.
+//
 // # Lifecycle
 //
 // [Hub.Register] takes plugins in all or none, in the order of what they require.
@@ -49,17 +73,20 @@
 // a minute may do nothing more and gets nothing more, until [Hub.Restore].
 // [Hub.Unregister] and [Hub.Close] handle what waits, call Stop, and then fence
 // the plugin: every call of its session returns [plugbus.ErrClosed], and no call
-// of its handlers starts. Go cannot end a handler that does not return;
-// [Hub.Leaks] names it until it does.
+// of its handlers starts. [Hub.Replace] puts a new plugin in the place of one, and
+// loses no message. Go cannot end a handler that does not return; [Hub.Leaks] names
+// it until it does.
 //
 // The hub tells what happens by events of its own: "plugin:registered",
-// "plugin:unregistered", "plugin:quarantined", "plugin:restored" and
-// "security:alert", each with a [Notice] as payload. Plugins may subscribe to
-// them by name, where the policy allows, and cannot emit them. A host that has an
-// EventBus already gets the same notices there: see [Options.NoticeBoard].
+// "plugin:unregistered", "plugin:replaced", "plugin:quarantined",
+// "plugin:restored", "plugin:requirement-lost" and "security:alert", each with a
+// [Notice] as payload. Plugins may subscribe to them by name, where the policy
+// allows, and cannot emit them. A host that has an EventBus already gets the same
+// notices there: see [Options.NoticeBoard].
 //
 // # Figures
 //
-// [Hub.Ledger] counts how deliveries ended, and always balances. [Hub.Inspect]
-// returns everything at one moment.
+// [Hub.Ledger] counts how deliveries of events and messages ended, and always
+// balances. [Hub.Inspect] returns everything, by plugin. What was accepted and not
+// handled, and nobody waits for, the host finds among the [Hub.DeadLetters].
 package hub

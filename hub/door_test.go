@@ -16,6 +16,7 @@ import (
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/router"
 )
 
 // An act is one way through the door.
@@ -48,6 +49,70 @@ var acts = []act{
 	{"Replay", plugbus.VerbSubscribe, func(ctx context.Context, s *hub.Session, name string, _ any) error {
 		return drain(s.Replay(ctx, name, events.All()))
 	}},
+	{"Publish", plugbus.VerbPublish, func(ctx context.Context, s *hub.Session, name string, data any) error {
+		_, err := s.Publish(ctx, name, data)
+		return err
+	}},
+	{"Publish with options", plugbus.VerbPublish, func(ctx context.Context, s *hub.Session, name string, data any) error {
+		_, err := s.Publish(ctx, name, data, router.Headers(map[string]string{"k": "v"}))
+		return err
+	}},
+	{"HandleTopic", plugbus.VerbConsume, func(_ context.Context, s *hub.Session, name string, _ any) error {
+		route, err := s.HandleTopic(name, func(context.Context, router.Message) error { return nil })
+		if err == nil {
+			route.Remove()
+		}
+		return err
+	}},
+	{"Provide", plugbus.VerbProvide, func(_ context.Context, s *hub.Session, name string, data any) error {
+		c := hub.Capability{Name: name}
+		switch data := data.(type) {
+		case string:
+			c.Documentation = data
+		case map[string]any:
+			c.Documentation = "<script src=x>"
+		}
+		return s.Provide(c, func(context.Context, router.Message) (any, error) { return nil, nil })
+	}},
+	{"Providers", plugbus.VerbDiscover, func(_ context.Context, s *hub.Session, name string, _ any) error {
+		_, err := s.Providers(name)
+		return err
+	}},
+	{"Call", plugbus.VerbDiscover, func(ctx context.Context, s *hub.Session, name string, _ any) error {
+		if _, err := s.Call(ctx, name, nil); !errors.Is(err, hub.ErrNoProvider) {
+			return err
+		}
+		return nil
+	}},
+}
+
+// cannot are the reasons for which acts of a verb are not refused: what carries no
+// payload has none to refuse, and some is not metered.
+func cannot(verb plugbus.Verb) []plugbus.Reason {
+	payload := []plugbus.Reason{
+		plugbus.ReasonInvalidContent, plugbus.ReasonTooLarge, plugbus.ReasonInvalidPayload,
+		plugbus.ReasonSharedNotGranted, plugbus.ReasonByteRateExceeded,
+	}
+	switch verb { //nolint:exhaustive // The others carry a payload and are metered.
+	case plugbus.VerbSubscribe:
+		return payload
+	case plugbus.VerbConsume, plugbus.VerbDiscover:
+		return append(payload, plugbus.ReasonRateLimitExceeded)
+	case plugbus.VerbProvide: // It carries a type of its own.
+		return []plugbus.Reason{
+			plugbus.ReasonRateLimitExceeded, plugbus.ReasonByteRateExceeded, plugbus.ReasonInvalidPayload, plugbus.ReasonSharedNotGranted,
+		}
+	}
+	return nil
+}
+
+// delivers reports whether acts of a verb reach others, and so are in the ledger.
+func delivers(verb plugbus.Verb) bool {
+	switch verb { //nolint:exhaustive // The others do.
+	case plugbus.VerbSubscribe, plugbus.VerbConsume, plugbus.VerbProvide, plugbus.VerbDiscover:
+		return false
+	}
+	return true
 }
 
 func drain(seq iter.Seq2[events.Event, error]) (err error) {
@@ -67,9 +132,13 @@ func TestOneDoor(t *testing.T) {
 			"emit": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
 			"broadcast": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
 			"subscribe": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
-			"rates": {"events": {"limit": %d, "burst": %d}, "bytes": {"limit": %d}},
+			"publish": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
+			"consume": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
+			"provide": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
+			"discover": {"allow": ["word.*", "free.*"], "deny": ["word.bad"]},
+			"rates": {"events": {"limit": %[1]d, "burst": %[2]d}, "messages": {"limit": %[1]d, "burst": %[2]d}, "bytes": {"limit": %[3]d}},
 			"limits": {"messageBytes": 1000}},
-		"other": {"subscribe": true}`
+		"other": {"subscribe": true, "consume": true}`
 	type refusal struct {
 		reason plugbus.Reason
 		name   string
@@ -98,13 +167,9 @@ func TestOneDoor(t *testing.T) {
 		with(plugbus.ReasonByteRateExceeded, func(r *refusal) { r.data, r.bytes = strings.Repeat("x", 500), 100 }),
 		with(plugbus.ReasonQuarantined, func(r *refusal) { r.before = quarantine }),
 	}
-	payload := []plugbus.Reason{
-		plugbus.ReasonInvalidContent, plugbus.ReasonTooLarge, plugbus.ReasonInvalidPayload,
-		plugbus.ReasonSharedNotGranted, plugbus.ReasonByteRateExceeded,
-	}
 	for _, act := range acts {
 		for _, r := range refusals {
-			if act.verb == plugbus.VerbSubscribe && slices.Contains(payload, r.reason) {
+			if slices.Contains(cannot(act.verb), r.reason) {
 				continue
 			}
 			synctest.Test(t, func(t *testing.T) {
@@ -112,17 +177,19 @@ func TestOneDoor(t *testing.T) {
 				burst := max(r.acts, 1)
 				rates := fmt.Sprintf(policy, r.acts, burst, r.bytes)
 				if r.acts == 0 {
-					rates = strings.Replace(rates, `, "burst": 1`, "", 1)
+					rates = strings.ReplaceAll(rates, `, "burst": 1`, "")
 				}
 				h := open(t, hub.Options{Policy: policyOf(t, rates)})
 				s, other := join(t, h, "actor"), join(t, h, "other")
-				box := listen(t, other, "**")
+				box, letters := listen(t, other, "**"), &letterbox{}
+				_, err := other.HandleTopic("**", letters.consume)
+				require.NoError(t, err)
 				if r.before != nil {
 					r.before(t, h, s)
 				}
 				idle(t, h)
 				before, history := h.Ledger(), h.Inspect().History.Sources["actor"]
-				err := act.do(t.Context(), s, r.name, r.data)
+				err = act.do(t.Context(), s, r.name, r.data)
 				idle(t, h)
 				after := h.Ledger()
 				found := entries(t, h, audit.Query{Actor: "actor", Outcome: plugbus.Refused})
@@ -130,8 +197,8 @@ func TestOneDoor(t *testing.T) {
 					require.NoError(t, err)
 					require.Empty(t, found)
 					require.Equal(t, before.Refused, after.Refused)
-					if act.verb != plugbus.VerbSubscribe {
-						require.Equal(t, []string{"word.said"}, box.names())
+					if delivers(act.verb) {
+						require.Equal(t, []string{"word.said"}, append(box.names(), letters.types()...))
 					}
 					return
 				}
@@ -146,13 +213,15 @@ func TestOneDoor(t *testing.T) {
 				require.Equal(t, act.verb, found[0].Verb)
 				require.Equal(t, r.name, found[0].Target)
 				require.EqualValues(t, 1, found[0].Count)
-				if act.verb != plugbus.VerbSubscribe { // Of which nothing is delivered.
+				if delivers(act.verb) {
 					require.Equal(t, before.Refused+1, after.Refused)
 					require.Equal(t, before.Offered+1, after.Offered)
 				}
 				require.Equal(t, before.Accepted, after.Accepted)
-				require.EqualValues(t, 1, h.Inspect().Plugins[0].Refused)
-				require.Empty(t, box.names())
+				if act.verb != plugbus.VerbProvide && act.verb != plugbus.VerbDiscover {
+					require.EqualValues(t, 1, h.Inspect().Plugins[0].Refused)
+				}
+				require.Empty(t, append(box.names(), letters.types()...))
 				require.Equal(t, history, h.Inspect().History.Sources["actor"])
 			})
 		}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,9 +15,11 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/clock"
+	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -35,6 +36,14 @@ type Options struct {
 	// Events configures the events. Its Actors, Clock, InAudience, OnFailure
 	// and OnSlow belong to the hub, and must be nil.
 	Events events.Options
+
+	// Router configures the messages. Its Actors, Clock, OnFailure, OnServed and
+	// OnSlow belong to the hub, and must be nil.
+	Router router.Options
+
+	// Discovery configures the index of capabilities. Its Clock and Availability
+	// belong to the hub, and must be nil.
+	Discovery discovery.Options
 
 	// Audit configures the audit log. If its Logger is nil, it is Logger.
 	Audit audit.Options
@@ -80,13 +89,15 @@ type Hub struct {
 	log       *audit.Log
 	authority *security.Authority
 	bus       *events.Bus
+	router    *router.Router
+	index     *discovery.Index
 	actors    *actor.Group
 	desk      *desk
 	host      *member
 	self      *events.Client // emits the hub's own events
 	unclosed  *atomic.Bool   // shared with the clean-up of a hub that was forgotten
 
-	provides atomic.Pointer[map[string][]string] // capabilities by plugin; copied on each change
+	provides providers
 
 	mu       sync.Mutex // guards below
 	members  map[string]*member
@@ -103,6 +114,12 @@ func New(o Options) (*Hub, error) {
 	var errs []error
 	if e := &o.Events; e.Actors != nil || e.Clock != nil || e.InAudience != nil || e.OnFailure != nil || e.OnSlow != nil {
 		errs = append(errs, fmt.Errorf("hub: Options.Events.Actors, Clock, InAudience, OnFailure and OnSlow belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	}
+	if r := &o.Router; r.Actors != nil || r.Clock != nil || r.OnFailure != nil || r.OnServed != nil || r.OnSlow != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Router.Actors, Clock, OnFailure, OnServed and OnSlow belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	}
+	if o.Discovery.Availability != nil || o.Discovery.Clock != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Discovery.Availability and Clock belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
 	if o.WaitLimit < 0 {
 		errs = append(errs, fmt.Errorf("hub: Options.WaitLimit is %v; expected more than 0, or 0 for 30s: %w", o.WaitLimit, plugbus.ErrInvalid))
@@ -124,7 +141,6 @@ func New(o Options) (*Hub, error) {
 		opts: o, logger: logger, clock: clock.New(), actors: actor.NewGroup(), desk: newDesk(logger), unclosed: new(atomic.Bool),
 		members: map[string]*member{}, gone: map[*member]struct{}{}, closed: make(chan struct{}),
 	}
-	h.provides.Store(&map[string][]string{})
 	errs = append(errs, h.open())
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -155,13 +171,22 @@ func (h *Hub) open() (err error) {
 	errs = append(errs, err)
 	h.authority, err = security.New(security.Options{
 		Policy: h.opts.Policy, Audit: h.log, Alert: h.alert, ExplainToPlugins: h.opts.ExplainToPlugins,
-		Provides: func(id string) []string { return (*h.provides.Load())[id] },
+		Provides: h.provides.of,
 	})
 	errs = append(errs, err)
 	eo := h.opts.Events
 	eo.Actors, eo.Clock = h.actors, h.clock
-	eo.InAudience, eo.OnFailure, eo.OnSlow = h.inAudience, h.failed, h.slow
+	eo.InAudience, eo.OnFailure, eo.OnSlow = h.inAudience, h.eventFailed, h.eventSlow
 	h.bus, err = events.New(eo)
+	errs = append(errs, err)
+	ro := h.opts.Router
+	ro.Actors, ro.Clock = h.actors, h.clock
+	ro.OnFailure, ro.OnServed, ro.OnSlow = h.messageFailed, h.served, h.messageSlow
+	h.router, err = router.New(ro)
+	errs = append(errs, err)
+	do := h.opts.Discovery
+	do.Availability, do.Clock = h.availability, h.clock
+	h.index, err = discovery.New(do)
 	errs = append(errs, err)
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -195,19 +220,36 @@ func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Expl
 	return e
 }
 
-// Idle waits until no event waits and no handler runs, and returns nil; or until
-// ctx is done, and returns its error. With the context of a call into a plugin it
-// would wait for that call, and returns an error that matches
+// Idle waits until no event or message waits and no handler runs, and returns
+// nil; or until ctx is done, and returns its error. With the context of a call into
+// a plugin it would wait for that call, and returns an error that matches
 // [plugbus.ErrInvalid].
 func (h *Hub) Idle(ctx context.Context) error {
 	if actor.Owner(ctx) != nil {
 		return fmt.Errorf("hub: a handler cannot wait until no handler runs; call Idle from outside of plugins: %w", plugbus.ErrInvalid)
 	}
-	return h.bus.Idle(ctx)
+	for {
+		before := h.Ledger().Accepted
+		if err := h.bus.Idle(ctx); err != nil {
+			return err
+		}
+		if err := h.router.Idle(ctx); err != nil {
+			return err
+		}
+		// Each was idle at one moment between these two looks. If nothing was
+		// accepted between them, both were idle at the last.
+		if h.Ledger().Accepted == before {
+			return nil
+		}
+	}
 }
 
 // Ledger returns the figures of all deliveries, which balance.
-func (h *Hub) Ledger() plugbus.Ledger { return h.bus.Ledger() }
+func (h *Hub) Ledger() plugbus.Ledger {
+	l := h.bus.Ledger()
+	l.Add(h.router.Ledger())
+	return l
+}
 
 func (h *Hub) member(id string) *member {
 	if id == security.HostID {
@@ -231,9 +273,8 @@ func (h *Hub) unknown(act, id string) error {
 // inAudience decides about the conditions of an audience that the events do not
 // know.
 func (h *Hub) inAudience(_ string, a events.Audience, id string) bool {
-	provided := (*h.provides.Load())[id]
 	for _, capability := range a.Capabilities {
-		if !slices.Contains(provided, capability) {
+		if !h.provides.has(id, capability) {
 			return false
 		}
 	}

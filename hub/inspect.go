@@ -11,13 +11,16 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
+	"github.com/plugbus/plugbus/router"
 )
 
 // A Snapshot is the state of a hub at one moment.
 type Snapshot struct {
 	Plugins []PluginInfo // in the order of their ids; the host's own session is one of them
 	Ledger  plugbus.Ledger
+	Router  router.Stats // its mailboxes are those of Plugins
 	History events.HistoryStats
 	Audit   audit.Stats
 	Desk    DeskStats
@@ -33,11 +36,14 @@ type PluginInfo struct {
 	Failures  uint64 // since it joined
 	LastError string
 	Slow      uint64 // times that a handler was found to run long
-	Emitted   uint64
+	Emitted   uint64 // events
+	Sent      uint64 // messages, a publication being one
 	Refused   uint64 // acts, those included that the ledger does not count, such as to subscribe
 
 	Subscriptions []events.SubscriptionStats
-	Goroutines    []string // the functions of Session.Go that run
+	Mailbox       router.MailboxStats
+	Capabilities  []discovery.Capability // that it provides now
+	Goroutines    []string               // the functions of Session.Go that run
 }
 
 // Plugin returns what the snapshot says of a plugin, and whether it has it.
@@ -50,22 +56,28 @@ func (s *Snapshot) Plugin(id string) (PluginInfo, bool) {
 	return PluginInfo{}, false
 }
 
-// Ledger returns the sum of what became of the deliveries to the plugin's
-// subscriptions, those not included that have ended.
+// Ledger returns the sum of what became of the deliveries to the plugin: those to
+// its mailbox and its subscriptions, but for subscriptions that have ended.
 func (p *PluginInfo) Ledger() plugbus.Ledger {
-	var sum plugbus.Ledger
+	sum := p.Mailbox.Ledger
 	for _, s := range p.Subscriptions {
 		sum.Add(s.Ledger)
 	}
 	return sum
 }
 
-// Inspect returns the state of the hub. The queues and the ledger are those of
-// one instant.
+// Inspect returns the state of the hub. The queues and the figures of the events
+// are those of one instant, and so are those of the messages.
 func (h *Hub) Inspect() Snapshot {
 	clients, ledger := h.bus.Stats()
-	snapshot := Snapshot{Ledger: ledger, History: h.bus.History(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
+	messages := h.router.Stats()
+	ledger.Add(messages.Ledger)
+	snapshot := Snapshot{Ledger: ledger, Router: messages, History: h.bus.History(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
 	policy := h.authority.Policy()
+	provided := map[string][]discovery.Capability{}
+	for _, r := range h.index.Snapshot() {
+		provided[r.Plugin] = append(provided[r.Plugin], r.Capability)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.everyMember() {
@@ -80,6 +92,9 @@ func (h *Hub) Inspect() Snapshot {
 			info.Trust = plugbus.Verified
 		}
 		_, gone := h.gone[m]
+		if !gone {
+			info.Capabilities = provided[m.manifest.ID]
+		}
 		var own events.ClientStats
 		for _, c := range clients {
 			if c.ID == m.manifest.ID && (own.ID == "" || c.Draining == gone) { // The id may have joined again.
@@ -87,6 +102,13 @@ func (h *Hub) Inspect() Snapshot {
 			}
 		}
 		info.Emitted, info.Refused, info.Subscriptions = own.Emitted, own.Refused, own.Subscriptions
+		for _, b := range messages.Mailboxes {
+			if b.ID == m.manifest.ID && (info.Mailbox.ID == "" || b.Draining == gone) {
+				info.Mailbox = b
+			}
+		}
+		info.Sent = info.Mailbox.Sent
+		info.Refused += info.Mailbox.Refused
 		snapshot.Plugins = append(snapshot.Plugins, info)
 	}
 	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
@@ -114,18 +136,21 @@ func (h *Hub) everyMember() []*member {
 type Leak struct {
 	Plugin string
 	Kind   string // "handler", "goroutine" or "call"
-	Name   string // the pattern, the name given to Session.Go, or what was called
-	Site   string // where a handler was subscribed, as file:line
+	Name   string // the pattern, the type of message, the name given to Session.Go, or what was called
+	Site   string // where a handler was set, as file:line
 }
 
-// Leaks returns the handlers that were abandoned and still run, the calls of
-// Start, Stop and Health that did not return in time, and the goroutines of
+// Leaks returns the handlers that were abandoned and still run, the other calls
+// into plugins, such as Start and Stop, that did not return in time, and the goroutines of
 // sessions that have ended. A Manifest that did not return is listed under the
 // host, since its plugin has no id yet. It is empty when all is well.
 func (h *Hub) Leaks() []Leak {
 	var leaks []Leak
 	for _, l := range h.bus.Leaks() {
 		leaks = append(leaks, Leak{l.Plugin, "handler", l.Pattern, l.Site})
+	}
+	for _, l := range h.router.Leaks() {
+		leaks = append(leaks, Leak{l.Plugin, "handler", l.Type, l.Site})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -29,7 +30,7 @@ func (h *Hub) Unregister(ctx context.Context, id string) error {
 	}
 	m.become(Draining)
 	h.mu.Unlock()
-	_, err := h.leave(ctx, m)
+	_, err := h.leave(ctx, m, false)
 	m.logLeft(err)
 	if err != nil {
 		err = fmt.Errorf("hub: unregister %q: %w", id, err)
@@ -49,11 +50,12 @@ func text(err error) string {
 	return err.Error()
 }
 
-// leave drains, stops and fences a member, and takes it out of the hub. It waits
-// no longer than ctx and the wait limit. If the member leaves already, it only
-// waits for that. What was cut off is returned apart, so that nobody looks for it
-// in the error, which may be the plugin's own.
-func (h *Hub) leave(ctx context.Context, m *member) (undone *events.CloseError, err error) {
+// leave drains, stops and fences a member, and takes it out of the hub; or, with
+// handover, all but that its mail stays for its successor, for which it keeps the
+// place. It waits no longer than ctx and the wait limit. If the member leaves
+// already, it only waits for that. What was cut off is returned apart, so that
+// nobody looks for it in the error, which may be the plugin's own.
+func (h *Hub) leave(ctx context.Context, m *member, handover bool) (undone cutOff, err error) {
 	limited, cancel := h.limited(ctx)
 	defer cancel()
 	if actor.Owner(ctx) == m.actor {
@@ -65,18 +67,22 @@ func (h *Hub) leave(ctx context.Context, m *member) (undone *events.CloseError, 
 	h.mu.Unlock()
 	if leaving {
 		if err := await(limited, m.left); err != nil {
-			return nil, fmt.Errorf("it is leaving already, and has not left: %w", err)
+			return undone, fmt.Errorf("it is leaving already, and has not left: %w", err)
 		}
-		return nil, nil //nolint:nilnil // This call has cut nothing off.
+		return undone, nil
 	}
 	defer close(m.left)
 	var errs []error
 	if failed {
-		_ = m.session.client.Close(ended(limited)) // What waits for it is cancelled: it never joined.
+		m.session.closeClients(limited) // What waits for it is cancelled: it never joined.
 	} else {
-		stopped, closed := m.stop(limited), m.session.client.Close(limited)
-		undone, _ = errors.AsType[*events.CloseError](closed)
-		errs = append(errs, stopped, closed)
+		errs = append(errs, m.stop(limited, handover), undone.add(m.session.client.Close(limited)))
+		if handover {
+			errs = append(errs, undone.add(m.session.mail.Handover(limited)))
+		} else {
+			errs = append(errs, undone.add(m.session.mail.Close(limited)))
+		}
+		m.session.finder.Close()
 	}
 	m.session.close()
 	_ = await(limited, m.session.quiet) // The names say it better.
@@ -86,18 +92,37 @@ func (h *Hub) leave(ctx context.Context, m *member) (undone *events.CloseError, 
 	m.session.guard.Leave()
 	m.actor.Retire()
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if !failed {
 		m.become(Stopped)
 	}
-	if h.members[m.manifest.ID] == m {
+	if h.members[m.manifest.ID] == m && !handover {
 		delete(h.members, m.manifest.ID)
 	}
 	h.order = slices.DeleteFunc(h.order, func(other *member) bool { return other == m })
-	h.provide(m.manifest.ID, nil)
+	m.lost = h.provides.forget(m.manifest.ID)
 	h.gone[m] = struct{}{}
 	h.forget()
+	h.mu.Unlock()
+	if !handover && !failed { // What failed to start was not there for anybody.
+		h.tellDependants(m.lost)
+	}
 	return undone, errors.Join(errs...)
+}
+
+// cutOff counts what a plugin that left had not done.
+type cutOff struct{ cancelled, abandoned int }
+
+// add adds what closing one client cut off, and returns the error.
+func (u *cutOff) add(err error) error {
+	if e, ok := errors.AsType[*events.CloseError](err); ok {
+		u.cancelled += e.Cancelled
+		u.abandoned += e.Abandoned
+	}
+	if e, ok := errors.AsType[*router.CloseError](err); ok {
+		u.cancelled += e.Cancelled
+		u.abandoned += e.Abandoned
+	}
+	return err
 }
 
 // logLeft says that the plugin has left, and what went wrong.
@@ -110,14 +135,16 @@ func (m *member) logLeft(err error) {
 }
 
 // stop drains the plugin and tells it that it leaves.
-func (m *member) stop(ctx context.Context) error {
-	m.session.client.BeginDrain()
+func (m *member) stop(ctx context.Context, handover bool) error {
+	m.beginDrain(handover)
 	stopper, ok := m.plugin.(Stopper)
 	if !ok {
 		return nil
 	}
-	if err := m.session.client.Drained(ctx); err != nil {
-		return fmt.Errorf("stop was not called: %w", err)
+	for _, drained := range []func(context.Context) error{m.session.client.Drained, m.session.mail.Drained} {
+		if err := drained(ctx); err != nil {
+			return fmt.Errorf("stop was not called: %w", err)
+		}
 	}
 	err := m.call(ctx, "Stop", func(ctx context.Context) error {
 		if !m.started {
@@ -129,6 +156,17 @@ func (m *member) stop(ctx context.Context) error {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return nil
+}
+
+// beginDrain ends the flow of events and messages to the plugin, or with handover
+// keeps the messages for its successor.
+func (m *member) beginDrain(handover bool) {
+	m.session.client.BeginDrain()
+	if handover {
+		m.session.mail.Hold()
+		return
+	}
+	m.session.mail.BeginDrain()
 }
 
 // await waits until done is closed, and returns nil; or until ctx is done, and
@@ -151,7 +189,7 @@ func await(ctx context.Context, done <-chan struct{}) error {
 // held.
 func (h *Hub) forget() {
 	for m := range h.gone {
-		if len(m.stuck) == 0 && len(m.session.names()) == 0 && m.session.client.Ended() {
+		if len(m.stuck) == 0 && len(m.session.names()) == 0 && m.session.client.Ended() && m.session.mail.Ended() {
 			delete(h.gone, m)
 		}
 	}
@@ -182,15 +220,13 @@ type Problem struct {
 }
 
 // with returns the report with how a plugin left.
-func (r Report) with(id string, undone *events.CloseError, err error) Report {
+func (r Report) with(id string, undone cutOff, err error) Report {
 	if err == nil {
 		return r
 	}
 	r.Problems = append(r.Problems, Problem{id, err})
-	if undone != nil {
-		r.Cancelled += undone.Cancelled
-		r.Abandoned += undone.Abandoned
-	}
+	r.Cancelled += undone.cancelled
+	r.Abandoned += undone.abandoned
 	return r
 }
 
@@ -231,16 +267,17 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	}
 
 	h.bus.CloseIntake()
+	h.router.CloseIntake()
 	for _, m := range leaving {
-		m.session.client.BeginDrain()
+		m.beginDrain(false)
 	}
 	var report Report
 	for _, m := range slices.Backward(leaving) {
-		undone, err := h.leave(ctx, m)
+		undone, err := h.leave(ctx, m, false)
 		m.logLeft(err)
 		report = report.with(m.manifest.ID, undone, err)
 	}
-	undone, err := h.leave(ctx, h.host)
+	undone, err := h.leave(ctx, h.host, false)
 	report = report.with(security.HostID, undone, err)
 	err = h.shut(ctx)
 	report.Leaks = h.Leaks()
@@ -289,6 +326,7 @@ func (h *Hub) shut(ctx context.Context) error {
 	told := h.desk.close()
 	_ = h.self.Close(limited) // It has no subscriptions.
 	_ = h.bus.Close(limited)  // Its clients have left.
+	_ = h.router.Close(limited)
 	if len(h.Leaks()) > 0 || actor.Owner(ctx) != nil {
 		_ = h.actors.Close(ended(limited)) // Who leaks, or closes the hub, is not waited for again.
 	} else if err := h.actors.Close(limited); err != nil {

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -10,9 +9,11 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
+	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/chain"
+	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -65,6 +66,7 @@ type member struct {
 	lastError string
 	slow      uint64
 	stuck     []string // calls that have not returned
+	lost      []string // what it provided when it left
 }
 
 // join makes the member's session.
@@ -74,22 +76,37 @@ func (m *member) join(subject *security.Subject) (err error) {
 	if id != security.HostID {
 		g.onRefusal = m.refused
 	}
-	o := events.ClientOptions{Guard: g}
+	o, ro := events.ClientOptions{Guard: g}, router.ClientOptions{Guard: g}
 	if grant, ok := h.authority.Policy().Grant(id); ok {
 		o.MaxSubscriptions, o.MaxWildcards = orNone(grant.Limits.Subscriptions), orNone(grant.Limits.Wildcards)
+		ro.MaxHandlers, ro.MaxWildcards = o.MaxSubscriptions, o.MaxWildcards
 	}
 	ctx, end := context.WithCancel(context.Background())
 	m.actor = h.actors.New()
 	fail := func(what string, err error) { m.failure(what, err, true) }
 	s := &Session{
-		id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor, fail), ctx: ctx, end: end,
-		goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail,
+		hub: h, id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor, fail), ctx: ctx, end: end,
+		manifest: m.manifest, provided: map[string]*router.Route{}, goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail,
 	}
 	o.Context, o.Actor = ctx, m.actor
+	ro.Context, ro.Actor = ctx, m.actor
+	defer func() {
+		if err != nil {
+			end()
+			m.actor.Retire()
+			subject.Leave()
+		}
+	}()
 	if s.client, err = h.bus.Client(id, o); err != nil {
-		end()
-		m.actor.Retire()
-		subject.Leave()
+		return err
+	}
+	if s.mail, err = h.router.Client(id, ro); err != nil {
+		_ = s.client.Close(ctx) // It has nothing yet.
+		return err
+	}
+	if s.finder, err = h.index.Client(id, discovery.ClientOptions{Guard: g, Version: m.manifest.Version}); err != nil {
+		_ = s.client.Close(ctx) // They have nothing yet.
+		_ = s.mail.Close(ctx)
 		return err
 	}
 	m.session = s
@@ -206,6 +223,8 @@ func (m *member) failure(what string, err error, counts bool) {
 		attrs = append(attrs, "stack", p.Stack)
 	case *events.PanicError:
 		attrs = append(attrs, "stack", p.Stack)
+	case *router.PanicError:
+		attrs = append(attrs, "stack", p.Stack)
 	}
 	m.session.logger.Error("the plugin failed", attrs...)
 	if !over {
@@ -258,64 +277,5 @@ func (h *Hub) Restore(id string) error {
 	h.mu.Unlock()
 	h.record(audit.Entry{Event: "plugin.restored", Actor: security.HostID, Target: id, Admin: true})
 	h.announce(Notice{Event: EventRestored, Plugin: id, Version: m.manifest.Version})
-	return nil
-}
-
-// failed hears from the events of a delivery that did not go well. It runs on
-// the plugin's worker.
-func (h *Hub) failed(f events.Failure) {
-	m := h.owner(f.Plugin)
-	if m == nil {
-		return
-	}
-	entry := audit.Entry{
-		Event: "delivery." + f.Outcome.String(), Actor: f.Plugin, Target: f.Event, Verb: plugbus.VerbSubscribe, Outcome: f.Outcome,
-		Details: []audit.Detail{{Key: "source", Value: f.Source}, {Key: "pattern", Value: f.Pattern}, {Key: "site", Value: f.Site}, {Key: "error", Value: textOf(f.Err)}},
-	}
-	if f.Outcome == plugbus.Undeliverable { // The policy's doing, and no failure of the plugin.
-		entry.Reason = m.session.guard.Permit(plugbus.VerbSubscribe, f.Event).Reason
-		h.record(entry)
-		return
-	}
-	h.record(entry)
-	cause := f.Err
-	if cause == events.ErrClosed { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
-		cause = errLeftBehind
-	}
-	counts := f.Err == events.ErrGoexit || f.Err == events.ErrTimedOut //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
-	if _, panicked := f.Err.(*events.PanicError); panicked {           //nolint:errorlint // The same.
-		counts = true
-	}
-	m.failure(fmt.Sprintf("the handler of %q, subscribed at %s", f.Pattern, f.Site), cause, counts)
-}
-
-var errLeftBehind = errors.New("it had not returned when the plugin left; Hub.Leaks names it until it does")
-
-// slow hears of handlers that run long.
-func (h *Hub) slow(s events.Slow) {
-	m := h.owner(s.Plugin)
-	if m == nil {
-		return
-	}
-	h.mu.Lock()
-	m.slow++
-	h.mu.Unlock()
-	m.session.logger.Warn("a handler has not returned; while it runs, the plugin handles nothing else: let it obey its context, or set events.Timeout",
-		"pattern", s.Pattern, "site", s.Site, "for", s.For)
-}
-
-// owner returns the member with an id, also when it has left and something of
-// it still runs.
-func (h *Hub) owner(id string) *member {
-	if m := h.member(id); m != nil {
-		return m
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for m := range h.gone {
-		if m.manifest.ID == id {
-			return m
-		}
-	}
 	return nil
 }

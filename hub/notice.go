@@ -23,6 +23,7 @@ type Notice struct {
 const (
 	EventRegistered   = "plugin:registered"
 	EventUnregistered = "plugin:unregistered"
+	EventReplaced     = "plugin:replaced"
 	EventQuarantined  = "plugin:quarantined"
 	EventRestored     = "plugin:restored"
 	EventAlert        = "security:alert"

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/topic"
 )
@@ -47,6 +48,13 @@ type HealthChecker interface {
 	Health(ctx context.Context) error
 }
 
+// A Dependant hears when nobody provides any more a capability that its manifest
+// requires. It runs like a handler. The hub also tells it by
+// [EventRequirementLost].
+type Dependant interface {
+	RequirementLost(ctx context.Context, capability string) error
+}
+
 // A Manifest says what a plugin is.
 type Manifest struct {
 	// ID is the name by which the policy and the others know the plugin: one
@@ -54,11 +62,14 @@ type Manifest struct {
 	ID string
 
 	// Version is for people, and part of the announcements. At most 64 bytes,
-	// without control characters.
+	// without control characters. If it is one of SemVer 2.0, it is also that of
+	// the capabilities that have none of their own.
 	Version string
 
 	// Provides lists the capabilities that the plugin has for others, each of
-	// which the policy must let it provide. At most MaxCapabilities.
+	// which the policy must let it provide. The plugin handles the messages of
+	// that type, by Session.Handle, HandleStream or Provide. At most
+	// MaxCapabilities.
 	Provides []Capability
 
 	// Requires lists the capabilities that must be there before the plugin
@@ -67,11 +78,9 @@ type Manifest struct {
 	Requires []string
 }
 
-// A Capability is a named thing that a plugin provides.
-type Capability struct {
-	Name        string // in the grammar of event names
-	Description string // for people; at most plugbus.MaxTextBytes
-}
+// A Capability is a named thing that a plugin provides: see
+// [discovery.Capability].
+type Capability = discovery.Capability
 
 // MaxCapabilities bounds what one manifest provides, and what it requires.
 const MaxCapabilities = 256
@@ -96,14 +105,11 @@ func (m Manifest) check() error {
 	}
 	provided := map[string]bool{}
 	for _, c := range m.Provides {
-		errs = append(errs, topic.CheckName(c.Name))
+		errs = append(errs, c.Check())
 		if provided[c.Name] {
 			wrong("it provides %q twice", plugbus.CutText(c.Name))
 		}
 		provided[c.Name] = true
-		if len(c.Description) > plugbus.MaxTextBytes {
-			wrong("the description of %q has %d bytes; expected at most %d", plugbus.CutText(c.Name), len(c.Description), plugbus.MaxTextBytes)
-		}
 	}
 	for _, name := range m.Requires {
 		errs = append(errs, topic.CheckName(name))

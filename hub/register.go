@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/plugbus/plugbus"
@@ -42,7 +41,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 		if err := h.start(ctx, m); err != nil {
 			undo := context.WithoutCancel(ctx) // What has started is stopped, even if ctx is why.
 			for _, m := range slices.Backward(ordered) {
-				_, _ = h.leave(undo, m) // The error of Start is what matters.
+				_, _ = h.leave(undo, m, false) // The error of Start is what matters.
 			}
 			return err
 		}
@@ -140,7 +139,7 @@ func (h *Hub) reserve(members []*member) (ordered []*member, err error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if ordered, err = h.sort(members); err != nil {
+	if ordered, err = h.sort(members, nil); err != nil {
 		return nil, err
 	}
 	for i, m := range ordered {
@@ -166,17 +165,9 @@ func (h *Hub) enter(m *member) error {
 	}
 	m.become(Starting)
 	h.members[id] = m
-	for _, c := range m.manifest.Provides {
-		if p := subject.Permit(plugbus.VerbProvide, c.Name); !p.Allowed() {
-			h.remove(m)
-			return &RegisterError{id, "policy", h.refuse(subject, plugbus.Refusal{Verb: plugbus.VerbProvide, Object: c.Name, Reason: p.Reason})}
-		}
-	}
-	for _, name := range m.manifest.Requires {
-		if p := subject.Permit(plugbus.VerbDiscover, name); !p.Allowed() {
-			h.remove(m)
-			return &RegisterError{id, "policy", h.refuse(subject, plugbus.Refusal{Verb: plugbus.VerbDiscover, Object: name, Reason: p.Reason})}
-		}
+	if err := h.mayDeclare(subject, m.manifest); err != nil {
+		h.remove(m)
+		return err
 	}
 	return nil
 }
@@ -193,12 +184,16 @@ func (h *Hub) refuse(subject *security.Subject, r plugbus.Refusal) error {
 }
 
 // sort returns the members so that each comes after those that provide what it
-// requires. hub.mu is held.
-func (h *Hub) sort(members []*member) ([]*member, error) {
+// requires. What only the leaving one provides, which may be nil, does not count.
+// hub.mu is held.
+func (h *Hub) sort(members []*member, leaving *member) ([]*member, error) {
 	present := map[string]bool{}
-	for _, m := range h.order {
-		for _, c := range m.manifest.Provides {
-			present[c.Name] = present[c.Name] || m.state != Draining
+	for _, m := range append([]*member{h.host}, h.order...) {
+		if m == leaving || m.state == Draining {
+			continue
+		}
+		for _, name := range h.provides.of(m.manifest.ID) {
+			present[name] = true
 		}
 	}
 	providers := map[string][]*member{}
@@ -273,7 +268,6 @@ func (h *Hub) start(ctx context.Context, m *member) error {
 	}
 	m.become(Ready)
 	h.order = append(h.order, m)
-	h.provide(m.manifest.ID, m.manifest.Provides)
 	return nil
 }
 
@@ -282,7 +276,7 @@ func (h *Hub) start(ctx context.Context, m *member) error {
 func (m *member) begin(ctx context.Context) (err error) {
 	defer func() {
 		if !m.started {
-			_ = m.session.client.Close(ended(ctx)) // Nothing is drained.
+			m.session.closeClients(ctx)
 		}
 	}()
 	if r, ok := m.plugin.(EventReceiver); ok {
@@ -290,29 +284,26 @@ func (m *member) begin(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := m.session.declare(); err != nil {
+		return err
+	}
 	if err := m.plugin.Start(ctx, m.session); err != nil {
 		return err
 	}
-	m.started = ctx.Err() == nil
-	return ctx.Err()
-}
-
-// provide notes the capabilities of a plugin, or with none forgets it. hub.mu is
-// held.
-func (h *Hub) provide(id string, provided []Capability) {
-	all := maps.Clone(*h.provides.Load())
-	delete(all, id)
-	for _, c := range provided {
-		all[id] = append(all[id], c.Name)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	h.provides.Store(&all)
+	m.started = true
+	m.session.mail.Settle() // If it takes the place of another, it has its mail from here on.
+	return nil
 }
 
 // remove takes a member that never started out again. hub.mu is held.
 func (h *Hub) remove(m *member) {
 	delete(h.members, m.manifest.ID)
 	m.session.close()
-	_ = m.session.client.Close(m.session.ctx) // Which is done; and nothing waits for it.
+	h.provides.forget(m.manifest.ID)
+	m.session.closeClients(m.session.ctx)
 	m.session.guard.Leave()
 	m.actor.Retire()
 }

@@ -3,15 +3,15 @@ package hub
 import (
 	"context"
 	"fmt"
-	"iter"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
-	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/panics"
+	"github.com/plugbus/plugbus/router"
 )
 
 // A Session is a plugin's own door to the hub: its identity, what it may do, and
@@ -19,17 +19,24 @@ import (
 // its methods return [plugbus.ErrClosed]. Its methods may be called by several
 // goroutines.
 type Session struct {
-	id     string
-	client *events.Client
-	guard  *guard
-	logger *slog.Logger
-	tasks  *tasks
-	ctx    context.Context //nolint:containedctx // The life of the session, which Go hands out.
-	end    context.CancelFunc
-	fail   func(what string, err error) // tells the hub of a failure
+	hub      *Hub
+	id       string
+	client   *events.Client
+	mail     *router.Client
+	finder   *discovery.Client
+	manifest Manifest // of the plugin
+	guard    *guard
+	logger   *slog.Logger
+	tasks    *tasks
+	ctx      context.Context //nolint:containedctx // The life of the session, which Go hands out.
+	end      context.CancelFunc
+	fail     func(what string, err error) // tells the hub of a failure
+
+	providing sync.Mutex // of Provide and Withdraw, each of which is several steps
 
 	mu         sync.Mutex // guards below
 	goroutines map[*goroutine]struct{}
+	provided   map[string]*router.Route // by capability
 	ended      bool
 	quiet      chan struct{} // closed when ended and without goroutines
 }
@@ -96,20 +103,11 @@ func failure(what string, recovered any) error {
 	if recovered == nil {
 		return events.ErrGoexit
 	}
-	return &PanicError{What: what, Value: panicText(recovered), Stack: string(debug.Stack())}
+	return &PanicError{What: what, Value: panics.Text(recovered), Stack: string(debug.Stack())}
 }
 
-func panicText(recovered any) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("a %T whose text panics too", recovered)
-		}
-	}()
-	return plugbus.CutText(fmt.Sprint(recovered))
-}
-
-// close ends the session for everything but its events client: later calls of
-// Go are refused, and the context of the running ones is done.
+// close ends the session for everything but its clients: later calls of Go are
+// refused, and the context of the running ones is done.
 func (s *Session) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,122 +133,10 @@ func (s *Session) names() []string {
 	return names
 }
 
-// Subscribe calls handler for every event whose name matches pattern and that
-// the plugin may have. See [events.Client.Subscribe].
-func (s *Session) Subscribe(pattern string, handler events.Handler, options ...events.SubscribeOption) (*events.Subscription, error) {
-	return s.client.Subscribe(pattern, handler, options...)
-}
-
-// Emit tells an event to whoever subscribed to its name. See
-// [events.Client.Emit].
-func (s *Session) Emit(ctx context.Context, name string, data any, options ...events.EmitOption) (events.Receipt, error) {
-	return s.client.Emit(ctx, name, data, options...)
-}
-
-// Broadcast tells an event to an audience, but not to the plugin itself. See
-// [events.Client.Broadcast].
-func (s *Session) Broadcast(ctx context.Context, name string, data any, to events.Audience, options ...events.EmitOption) (events.Receipt, error) {
-	return s.client.Broadcast(ctx, name, data, to, options...)
-}
-
-// Replay returns events of the history that match the pattern and that the
-// plugin may have. See [events.Client.Replay].
-func (s *Session) Replay(ctx context.Context, pattern string, from events.From) iter.Seq2[events.Event, error] {
-	return s.client.Replay(ctx, pattern, from)
-}
-
-// tasks run on the plugin's worker, beside its handlers: Start, Stop and
-// health checks.
-type tasks struct {
-	actor  *actor.Actor
-	source int
-	fail   func(what string, err error)
-
-	mu     sync.Mutex // guards below
-	queue  []*task
-	closed bool
-}
-
-type task struct {
-	name  string
-	run   func() error
-	done  chan error // gets one result
-	begun bool       // under tasks.mu
-}
-
-func newTasks(a *actor.Actor, fail func(what string, err error)) *tasks {
-	t := &tasks{actor: a, fail: fail}
-	t.source = a.Attach(t)
-	return t
-}
-
-// Work implements actor.Source.
-func (t *tasks) Work() (more bool) {
-	t.mu.Lock()
-	if len(t.queue) == 0 {
-		t.mu.Unlock()
-		return false
-	}
-	next := t.queue[0]
-	t.queue = t.queue[1:]
-	more = len(t.queue) > 0
-	next.begun = true
-	t.mu.Unlock()
-	orderly := false
-	defer func() {
-		if !orderly {
-			err := failure(next.name, recover())
-			t.fail(next.name, err)
-			next.done <- err
-		}
-	}()
-	err := next.run()
-	orderly = true
-	next.done <- err
-	return more
-}
-
-// close lets no more tasks begin.
-func (t *tasks) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for _, next := range t.queue {
-		next.done <- ErrClosed
-	}
-	t.queue = nil
-}
-
-// do runs f on the worker, and waits until it has returned or ctx is done. If f
-// could not begin by then it will not, and the error matches ErrBusy. If it has
-// begun and not returned, hung gets its result.
-func (t *tasks) do(ctx context.Context, name string, f func() error) (hung <-chan error, err error) {
-	next := &task{name: name, run: f, done: make(chan error, 1)}
-	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return nil, ErrClosed
-	}
-	t.queue = append(t.queue, next)
-	t.mu.Unlock()
-	if t.actor.Signal(t.source) {
-		t.actor.Wake()
-	}
-	select {
-	case err := <-next.done:
-		return nil, err
-	case <-ctx.Done():
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !next.begun {
-		t.queue = slices.DeleteFunc(t.queue, func(other *task) bool { return other == next })
-		return nil, fmt.Errorf("%w, so %s could not begin: %w", ErrBusy, name, ctx.Err())
-	}
-	select {
-	case err := <-next.done:
-		return nil, err
-	default:
-		return next.done, fmt.Errorf("%s has not returned: %w", name, ctx.Err())
-	}
+// closeClients ends the session's clients at once.
+func (s *Session) closeClients(ctx context.Context) {
+	ctx = ended(ctx) // Nothing is drained.
+	_ = s.client.Close(ctx)
+	_ = s.mail.Close(ctx)
+	s.finder.Close()
 }

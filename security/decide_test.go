@@ -479,7 +479,7 @@ func TestMeters(t *testing.T) {
 		plugbus.VerbSend: {"messages", "bytes"}, plugbus.VerbPublish: {"messages", "bytes"},
 		plugbus.VerbEmit: {"events", "bytes"}, plugbus.VerbBroadcast: {"events", "bytes"}, plugbus.VerbSubscribe: {"events", ""},
 		plugbus.VerbRead: {"data_access", ""}, plugbus.VerbWrite: {"data_access", "bytes"}, plugbus.VerbCreate: {"data_access", ""},
-		plugbus.VerbReceive: {}, plugbus.VerbConsume: {}, plugbus.VerbProvide: {}, plugbus.VerbDiscover: {},
+		plugbus.VerbReceive: {"", "bytes"}, plugbus.VerbConsume: {}, plugbus.VerbProvide: {}, plugbus.VerbDiscover: {},
 	} {
 		permit := s.Permit(verb, "p")
 		require.True(t, permit.Allowed())

@@ -106,6 +106,8 @@ func (s *Subject) why(r rules, g *grant, refusal plugbus.Refusal) answer {
 		}
 	case plugbus.ReasonInvalidContent:
 		return answer{rule: "the content checks of " + path, remedy: fmt.Sprintf("add %q to %s.content.except", refusal.Object, path)}
+	case plugbus.ReasonPriorityNotGranted:
+		return answer{rule: fmt.Sprintf("%s.priority is %q", path, g.Priority), remedy: fmt.Sprintf("set %s.priority to \"high\"", path)}
 	case plugbus.ReasonSharedNotGranted:
 		return answer{rule: "nothing in " + path + ".shared matches", remedy: fmt.Sprintf("add %q to %s.shared", refusal.Object, path)}
 	}

@@ -8,7 +8,7 @@ import (
 // forgery has the guest speak in the name of the reader.
 func (t *tour) forgery(ctx context.Context) error {
 	t.say(`A guest joins, whom nobody trusts: policy.json lets it emit "guest.*", 25 times
-an hour, and nothing else. It emits a note, with the reader's name as the source,
+an hour, and little else. It emits a note, with the reader's name as the source,
 and changes the note when that has passed the door. The host listens, and gets:
 `)
 	t.guest = &guest{}

@@ -6,17 +6,21 @@ import (
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/router"
 )
 
 // A guest is a plugin that nobody trusts, and rightly so.
-type guest struct{ hub *hub.Session }
+type guest struct {
+	hub  *hub.Session
+	news chan router.Message
+}
 
 func (g *guest) Manifest() hub.Manifest {
 	return hub.Manifest{ID: "guest", Version: "1.0.0"}
 }
 
 func (g *guest) Start(_ context.Context, hub *hub.Session) error {
-	g.hub = hub
+	g.hub, g.news = hub, make(chan router.Message, 1)
 	return nil
 }
 
@@ -69,6 +73,21 @@ func (g *guest) attempts() []attempt {
 			plugbus.ReasonInvalidContent,
 		},
 	}
+}
+
+// call is the guest's call of what it may not know of.
+func (g *guest) call() attempt {
+	return attempt{`call "text.search"`, func(ctx context.Context) error {
+		_, err := g.hub.Call(ctx, "text.search", Query{"password"})
+		return err
+	}, plugbus.ReasonInsufficientPermissions}
+}
+
+// hurry is the guest's post of a letter that pushes in.
+func (g *guest) hurry() attempt {
+	return attempt{`post a letter of high priority`, func(ctx context.Context) error {
+		return g.hub.Post(ctx, "printer", "print.text", "me first", router.Priority(plugbus.PriorityHigh))
+	}, plugbus.ReasonPriorityNotGranted}
 }
 
 // flood emits so many pings, and returns the error of each that was refused.

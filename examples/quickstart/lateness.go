@@ -31,6 +31,9 @@ and the reporter reports to the host.
 		return nil
 	}
 	t.words(report)
+	if len(report.Words.Top) > 0 {
+		t.word = report.Words.Top[0]
+	}
 	replayed, last := report.Seen, Seen{}
 	if n := len(replayed); n > 0 {
 		replayed, last = replayed[:n-1], replayed[n-1]

@@ -1,6 +1,6 @@
-// Command quickstart is a tour of plugbus over real files. Five plugins read,
-// count, report, blunder and cheat; the hub holds to what it promises, and the
-// tour checks that it does.
+// Command quickstart is a tour of plugbus over real files. Nine plugins read,
+// count, report, search, ask, print, blunder and cheat; the hub holds to what it
+// promises, and the tour checks that it does.
 //
 //	go run ./examples/quickstart [-allow-all] [files or folders]
 //
@@ -25,7 +25,7 @@ import (
 //go:embed policy.json
 var policyFile []byte
 
-// timeLimit bounds the whole tour, which takes about a second.
+// timeLimit bounds the whole tour, which takes a second or two.
 const timeLimit = time.Minute
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }

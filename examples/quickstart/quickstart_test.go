@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,8 +83,30 @@ func TestTour(t *testing.T) {
 		`clumsy over files.read: events: the handler panicked: runtime error: integer divide by zero`,
 		`✓ it went on: 2 files handled, 1 failed`,
 		`✓ the counter missed nothing: 4 handled, which are the files and their end`,
+		`searcher         50        20     10      80`,
+		`veteran          50         0     10      60   "text.search" has version 1.9.0, not ^2.0`,
+		`✓ the searcher matches, and the veteran does not`,
+		`✓ it calls the capability, and hears that "banana" is there 3 times, in 2 files; so says the counter`,
+		`✓ the call went to the searcher`,
+		`plugin "searcher": invalid: the request does not fit: `,
+		`✓ plugin "guest" may not discover "text.search": insufficient_permissions (audit record `,
+		`✓ it had 5 lines, in their order`,
+		`✓ the searcher stopped too: it had told `,
+		`✓ the warning overtook the letters, which stayed in their order: warning, letter 1, letter 2, letter 3`,
+		`✓ plugin "guest" may not send to "printer": priority_not_granted; the plugin may send with the priority normal at most, not high (audit record `,
+		`would wait for itself: student → searcher → student → searcher (audit record `,
+		`✓ the student knows who gets it, and who may not have it: ["guest"]`,
+		`✓ the printer and the host got it, and the guest did not`,
+		`✓ the student was released, and knows that the handler had started`,
+		`✓ the host knows who hangs: the handler of "print.jam" in the plugin "printer", set at printer.go:`,
+		`✓ somebody mends the printer: its reply comes too late, and it goes on: 0 leaks`,
+		`1   student   printer   print.text   failed    out of paper`,
+		`✓ the host puts paper in and sends it again, and it is printed: ["Dear Ada"]`,
 		`✓ the ledger balances`,
-		`✓ 81 refusals are on record; the guest got 81`,
+		`✓ 5 failed: `,
+		`✓ 1 was abandoned: the jam`,
+		`✓ 83 were refused: the 81 events and messages of the guest for which it got errors, and 2 of others`,
+		`✓ 83 refusals are on record; the guest got 83`,
 		`✓ everything was handled: 0 cancelled, 0 abandoned, 0 problems`,
 		`✓ nothing is left running: 0 leaks`,
 		`checks held.`,
@@ -115,6 +138,9 @@ func TestAllowAll(t *testing.T) {
 		`✗ the guest could listen to the files; expected insufficient_permissions`,
 		`✗ the guest could emit 100 pings; expected rate_limit_exceeded`,
 		`✗ that is the only failure on record`,
+		`✗ the guest could call "text.search"; expected insufficient_permissions`,
+		`✗ the guest could post a letter of high priority; expected priority_not_granted`,
+		`✗ the student knows who gets it, and who may not have it: []`,
 	} {
 		require.Contains(t, verdict, claim)
 	}
@@ -122,6 +148,8 @@ func TestAllowAll(t *testing.T) {
 		`✓ whatever it says of itself, it comes from "guest"`,
 		`✓ plugin "guest" may not emit "plugin:registered": reserved_name`,
 		`✓ plugin "guest" may not emit "guest.note": invalid_content`,
+		`✓ the request that would close the circle was refused, and is on record`,
+		`✓ the student was released, and knows that the handler had started`,
 		`✓ the ledger balances`,
 		`✓ nothing is left running: 0 leaks`,
 	} {
@@ -140,6 +168,12 @@ func TestPolicy(t *testing.T) {
 		{`"emit": { "allow": ["guest.*"] }`, `"emit": { "allow": ["guest.*"] }, "subscribe": true`, `the guest could listen to the files; expected insufficient_permissions`},
 		{`"limit": 25,`, `"limit": 250,`, `the guest could emit 100 pings; expected rate_limit_exceeded`},
 		{`"trust": "untrusted",`, `"trust": "untrusted", "content": { "script": false },`, `the guest could smuggle a script, deep inside of a note that it may emit; expected invalid_content`},
+		{`"trust": "untrusted",`, `"trust": "untrusted", "discover": { "allow": ["text.search"] },`, `expected insufficient_permissions, got: plugin "guest" calls "text.search": `},
+		{`"trust": "untrusted",`, `"trust": "untrusted", "priority": "high",`, `the guest could post a letter of high priority; expected priority_not_granted`},
+		{`"priority": "high"`, `"priority": "normal"`, `the warning overtook the letters, which stayed in their order: letter 1, letter 2, letter 3; but: plugin "student" may not send to "printer": priority_not_granted`},
+		{`"receive": { "allow": ["searcher"] }`, `"receive": { "allow": [] }`, `the error says who waits for whom`},
+		{`"consume": { "allow": ["news.weather"] }`, `"consume": { "allow": ["news.*"] }`, `the printer and the host got it, and the guest did not`},
+		{`["searcher", "veteran", "printer", "guest"]`, `["searcher", "veteran", "printer"]`, `the student knows who gets it, and who may not have it: []`},
 	} {
 		t.Run(c.changed, func(t *testing.T) {
 			t.Parallel()
@@ -155,7 +189,7 @@ func TestPolicy(t *testing.T) {
 			held, err := walk.walk(t.Context())
 			require.NoError(t, err)
 			require.False(t, held)
-			require.Contains(t, p.failed, c.claim)
+			require.True(t, slices.ContainsFunc(p.failed, func(claim string) bool { return strings.HasPrefix(claim, c.claim) }), p.failed)
 		})
 	}
 }

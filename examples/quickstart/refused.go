@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/plugbus/plugbus"
 )
@@ -48,5 +49,12 @@ func (t *tour) explain(denied *plugbus.DeniedError) string {
 	if !ok {
 		return "the audit log has no such record"
 	}
-	return fmt.Sprintf("audit record %d\n  the rule: %s\n  to allow it: %s", entry.Seq, entry.Detail("rule"), entry.Detail("remedy"))
+	var text strings.Builder
+	fmt.Fprintf(&text, "audit record %d", entry.Seq)
+	for _, part := range []struct{ key, title string }{{"rule", "the rule"}, {"remedy", "to allow it"}} {
+		if detail := entry.Detail(part.key); detail != "" {
+			fmt.Fprintf(&text, "\n  %s: %s", part.title, detail)
+		}
+	}
+	return text.String()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
 
@@ -17,9 +18,15 @@ type tour struct {
 	in       *input
 	hub      *hub.Hub
 	guest    *guest
+	student  *student
+	printer  *printer
+	word     Word                   // the commonest, as the counter says
 	notes    chan events.Event      // of the guest, as the host had them
 	reports  chan Report            // of the reporter
+	news     chan router.Message    // that the host had
 	refusals []*plugbus.DeniedError // that the guest got
+
+	otherRefusals int // of messages, that the student heard of
 }
 
 // newTour returns a tour with a hub of its own, which walk closes.
@@ -28,7 +35,10 @@ func newTour(p *page, in *input, policy *security.Policy) (*tour, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tour{page: p, in: in, hub: h, notes: make(chan events.Event, 1024), reports: make(chan Report, 1)}, nil
+	return &tour{
+		page: p, in: in, hub: h, word: Word{Text: "plugbus"},
+		notes: make(chan events.Event, 1024), reports: make(chan Report, 1), news: make(chan router.Message, 1),
+	}, nil
 }
 
 // walk tells the chapters, and reports whether all held that they checked.
@@ -50,6 +60,13 @@ func (t *tour) walk(ctx context.Context) (held bool, err error) {
 		{"The door says no, and why", t.refused},
 		{"A flood is dammed", t.flood},
 		{"A plugin panics, and the others go on", t.panicked},
+		{"A plugin is found by what it can do", t.finding},
+		{"A stream ends when its reader says so", t.streaming},
+		{"What is urgent overtakes", t.urgency},
+		{"Nobody waits for itself", t.circle},
+		{"A publication has a receipt", t.publication},
+		{"A plugin hangs, and its caller goes on", t.hanging},
+		{"A dead letter is sent again", t.letters},
 		{"The books balance", t.books},
 		{"The audit log remembers", t.memory},
 		{"The hub closes, and nothing is left", t.closing},

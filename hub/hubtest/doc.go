@@ -34,6 +34,12 @@
 // goleak.VerifyTestMain does, and so does a synctest bubble, which ends when all
 // its goroutines have.
 //
+// # Who the plugin talks to
+//
+// [Record] keeps the events that somebody gets. [Answer] and [Provide] stand in for
+// those whom the plugin asks, and keep its requests; [Consume] keeps what it
+// publishes.
+//
 // # Time
 //
 // Everything works inside of testing/synctest bubbles, where it takes no time,

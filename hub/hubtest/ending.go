@@ -55,7 +55,7 @@ func (e ending) leaking() (complaints []string) {
 	for _, l := range e.leaks {
 		text := fmt.Sprintf("plugin %q: the %s %q has not returned", l.Plugin, l.Kind, l.Name)
 		if l.Site != "" {
-			text = fmt.Sprintf("plugin %q: the %s of %q, subscribed at %s, has not returned", l.Plugin, l.Kind, l.Name, l.Site)
+			text = fmt.Sprintf("plugin %q: the %s of %q, set at %s, has not returned", l.Plugin, l.Kind, l.Name, l.Site)
 		}
 		complaints = append(complaints, text+"; it must when its context is done")
 	}

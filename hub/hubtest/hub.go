@@ -87,9 +87,9 @@ func (h *Hub) Join(id string) *hub.Session {
 	return h.Plugin(id, nil)
 }
 
-// Settle waits until every event has been handled, those included that handlers
-// emit meanwhile. It does not wait for functions of Session.Go: see
-// [Recorder.Wait].
+// Settle waits until every event and message has been handled, those included that
+// handlers send meanwhile. It does not wait for functions of Session.Go: see
+// [Recorder.Wait] and [Mailbox.Wait].
 func (h *Hub) Settle() {
 	h.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), WaitLimit)
@@ -99,7 +99,7 @@ func (h *Hub) Settle() {
 	}
 }
 
-// busy lists the subscriptions that have something to do.
+// busy lists the subscriptions and mailboxes that have something to do.
 func busy(snapshot hub.Snapshot) string {
 	var b strings.Builder
 	for _, plugin := range snapshot.Plugins {
@@ -108,6 +108,11 @@ func busy(snapshot hub.Snapshot) string {
 				fmt.Fprintf(&b, "\n- plugin %q: the handler of %q, subscribed at %s: %d running, %d waiting",
 					s.Plugin, s.Pattern, s.Site, l.Running, l.Waiting)
 			}
+		}
+	}
+	for _, plugin := range snapshot.Plugins {
+		if l := plugin.Mailbox.Ledger; l.Waiting+l.Running > 0 {
+			fmt.Fprintf(&b, "\n- plugin %q: the handlers of messages: %d running, %d waiting", plugin.ID, l.Running, l.Waiting)
 		}
 	}
 	if b.Len() == 0 {

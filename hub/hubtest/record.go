@@ -2,10 +2,8 @@ package hubtest
 
 import (
 	"context"
-	"slices"
-	"sync"
+	"fmt"
 	"testing"
-	"time"
 
 	"github.com/plugbus/plugbus/events"
 )
@@ -15,17 +13,14 @@ import (
 type Recorder struct {
 	tb      testing.TB
 	pattern string
-
-	mu     sync.Mutex // guards below
-	events []events.Event
-	more   chan struct{} // closed at the next event
+	events  kept[events.Event]
 }
 
 // Record subscribes to a pattern as the plugin of a session, or as a client of a
 // bus, and records what comes, until the plugin leaves.
 func Record(tb testing.TB, plugin events.Subscriber, pattern string, options ...events.SubscribeOption) *Recorder {
 	tb.Helper()
-	r := &Recorder{tb: tb, pattern: pattern, more: make(chan struct{})}
+	r := &Recorder{tb: tb, pattern: pattern}
 	if _, err := plugin.Subscribe(pattern, r.record, options...); err != nil {
 		tb.Fatalf("hubtest: record %q: %v", pattern, err)
 	}
@@ -33,20 +28,12 @@ func Record(tb testing.TB, plugin events.Subscriber, pattern string, options ...
 }
 
 func (r *Recorder) record(_ context.Context, e events.Event) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
-	close(r.more)
-	r.more = make(chan struct{})
+	r.events.add(e)
 	return nil
 }
 
 // Events returns the events until now.
-func (r *Recorder) Events() []events.Event {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.events)
-}
+func (r *Recorder) Events() []events.Event { return r.events.all() }
 
 // Names returns the names of the events until now.
 func (r *Recorder) Names() []string {
@@ -71,19 +58,5 @@ func (r *Recorder) Data() []any {
 // for the rest [Hub.Settle] will do.
 func (r *Recorder) Wait(n int) []events.Event {
 	r.tb.Helper()
-	timeout := time.NewTimer(WaitLimit)
-	defer timeout.Stop()
-	for {
-		r.mu.Lock()
-		got, more := slices.Clone(r.events), r.more
-		r.mu.Unlock()
-		if len(got) >= n {
-			return got
-		}
-		select {
-		case <-more:
-		case <-timeout.C:
-			r.tb.Fatalf("hubtest: got %d events of %q within %v: %q\nwant %d", len(got), r.pattern, WaitLimit, r.Names(), n)
-		}
-	}
+	return r.events.wait(r.tb, n, fmt.Sprintf("events of %q", r.pattern), r.Names)
 }

@@ -21,6 +21,16 @@ func (s *serving) Serving() chain.Chain {
 	return chain.Deeper(s.worker.Load(), s.deepest.Load())
 }
 
+// Serves reports whether a handler serves c now.
+func (s *serving) Serves(c chain.Chain) bool {
+	if s.worker.Load() == c {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.beside[c] > 0
+}
+
 // Serve says what the worker serves.
 func (s *serving) Serve(c chain.Chain) {
 	if s.worker.Load() != c {

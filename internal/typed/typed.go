@@ -17,6 +17,9 @@ func As[T any](what string, data any) (T, error) {
 		return same, nil
 	}
 	var value T
+	if data == nil && reflect.TypeFor[T]().Kind() == reflect.Interface {
+		return value, nil // The nil of an interface is one, which the assertion denies.
+	}
 	var err error
 	switch text := data.(type) {
 	case json.RawMessage:

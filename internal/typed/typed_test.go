@@ -117,8 +117,14 @@ func TestMismatch(t *testing.T) {
 	}
 	_, err := typed.As[fmt.Stringer]("x", 7)
 	require.EqualError(t, err, "x carries a int, but a fmt.Stringer was asked for")
-	_, err = typed.As[any]("x", nil)
-	require.EqualError(t, err, "x carries a <nil>, but a interface {} was asked for")
+	_, err = typed.As[*file]("x", nil)
+	require.EqualError(t, err, "x carries a <nil>, but a *typed_test.file was asked for", "a nil of no type is no nil pointer")
+	none, err := typed.As[any]("x", nil)
+	require.NoError(t, err)
+	require.Nil(t, none)
+	nobody, err := typed.As[fmt.Stringer]("x", nil)
+	require.NoError(t, err)
+	require.Nil(t, nobody)
 }
 
 // TestSameAllocatesNothing shows what a typed edge costs where no type differs.

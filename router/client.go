@@ -1,0 +1,360 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/chain"
+	"github.com/plugbus/plugbus/internal/door"
+	"github.com/plugbus/plugbus/internal/topic"
+)
+
+// ClientOptions configure a [Client]. The zero value allows everything.
+type ClientOptions struct {
+	// Guard decides what the client may do. If nil, it may do everything.
+	Guard plugbus.Guard
+
+	// Context ends the handlers' contexts when it is done, beside the client's
+	// own end. If nil, only the client's end does.
+	Context context.Context //nolint:containedctx // The parent of the handlers' contexts.
+
+	// MaxHandlers bounds the client's handlers, those of topics included. If
+	// zero, it is 1,000; if negative, the client may have none.
+	MaxHandlers int
+
+	// MaxWildcards bounds the wildcards of one topic pattern. If zero, it is 8;
+	// if negative, a pattern may have none.
+	MaxWildcards int
+
+	// Actor is the plugin's worker, which other mechanisms share. If nil, the
+	// client has its own.
+	Actor *actor.Actor
+}
+
+// A Client is one plugin's handle to a router. It stamps the plugin's id on
+// everything that the plugin sends. Its methods may be called by several
+// goroutines.
+type Client struct {
+	router    *Router
+	id        string
+	guard     plugbus.Guard
+	actor     *actor.Actor
+	ownActor  bool
+	source    int // of the actor
+	quota     int // of handlers
+	wildcards int // of one pattern
+	box       *mailbox
+
+	session context.Context //nolint:containedctx // The parent of the handlers' contexts.
+	end     context.CancelFunc
+	ended   atomic.Bool
+
+	last  atomic.Pointer[way] // that a message went last
+	ways  atomic.Pointer[wayTable]
+	plain atomic.Pointer[plainMeta]
+	reach atomic.Pointer[reach] // of the topic that was published last
+
+	sent    atomic.Uint64 // messages, a publication being one
+	refused atomic.Uint64 // acts
+
+	topics map[*Route]struct{} // under the lock of box
+
+	// Of the worker.
+	contexts [4]*actor.Context
+	evict    int // the next place in contexts to be overwritten
+}
+
+// Client returns the handle of a new plugin. It is an error if the id is not one
+// ASCII token, or is in use. A client whose id was left by [Client.Handover] gets
+// the mail that waits, from its call of [Client.Settle] on.
+func (r *Router) Client(id string, o ClientOptions) (*Client, error) {
+	if err := topic.CheckID(id); err != nil {
+		return nil, fmt.Errorf("router: new client: %w", err)
+	}
+	c := &Client{router: r, id: id, guard: o.Guard, actor: o.Actor, topics: map[*Route]struct{}{}}
+	c.quota, c.wildcards = max(0, cmp.Or(o.MaxHandlers, 1000)), max(0, cmp.Or(o.MaxWildcards, 8))
+	if c.guard == nil {
+		c.guard = door.Open(id)
+	}
+	if o.Context == nil {
+		o.Context = context.Background()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed.Load() {
+		return nil, fmt.Errorf("router: new client %q: %w", id, ErrClosed)
+	}
+	b := r.boxes[id]
+	if b == nil {
+		b = &mailbox{router: r, id: id}
+		r.boxes[id] = b
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.client != nil {
+		return nil, fmt.Errorf("router: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
+	}
+	c.session, c.end = context.WithCancel(o.Context)
+	if c.actor == nil {
+		c.actor, c.ownActor = r.actors.New(), true
+	}
+	c.source = c.actor.Attach((*source)(c))
+	c.box, b.client = b, c
+	r.topology.Add(1)
+	return c, nil
+}
+
+// Settle lets a client that took over a mailbox begin with the mail that waits,
+// when it has set its handlers. Until then it handles nothing.
+func (c *Client) Settle() {
+	r, b := c.router, c.box
+	r.mu.Lock()
+	b.mu.Lock()
+	wake := b.client == c && b.state == held
+	if wake {
+		b.settle()
+		r.topology.Add(1)
+	}
+	b.mu.Unlock()
+	r.mu.Unlock()
+	if wake {
+		c.signal(nil)
+	}
+}
+
+// ID returns the id of the plugin.
+func (c *Client) ID() string { return c.id }
+
+func (c *Client) closedError(act, name string) error {
+	return fmt.Errorf("plugin %q %s %q: %w: the plugin has left", c.id, act, plugbus.CutText(name), ErrClosed)
+}
+
+// signal says that the client has work, and wakes its worker now or with the
+// others.
+func (c *Client) signal(wakes *actor.Wakes) {
+	if c.actor.Signal(c.source) {
+		if wakes == nil {
+			c.actor.Wake()
+			return
+		}
+		wakes.Add(c.actor)
+	}
+}
+
+// BeginDrain ends the flow of new messages to the client: its mailbox takes no
+// more, and what it has is still handled, by the client itself also if that held
+// it for a successor.
+func (c *Client) BeginDrain() {
+	b := c.box
+	b.mu.Lock()
+	wake := b.client == c && b.state == held
+	if wake {
+		b.state = open // Until the next line but one.
+		b.reroute()    // What waits for a concurrent handler is started anew.
+	}
+	c.beginDrain(draining)
+	b.mu.Unlock()
+	if wake {
+		c.signal(nil)
+	}
+}
+
+// beginDrain is BeginDrain, or, with the state held, the same for a client whose
+// mail is to wait for its successor. b.mu is held.
+func (c *Client) beginDrain(to state) {
+	b := c.box
+	if b.client != c || b.state != open {
+		return
+	}
+	b.state = to
+	if b.drained == nil || isClosed(b.drained) {
+		b.drained = make(chan struct{})
+	}
+	b.welcome()
+	b.settled()
+}
+
+// Drained waits until the client, which drains, has handled everything, and
+// returns nil; or until ctx is done, and returns its error.
+func (c *Client) Drained(ctx context.Context) error {
+	b := c.box
+	b.mu.Lock()
+	c.beginDrain(draining)
+	drained := b.drained
+	if b.client != c {
+		drained = nil
+	}
+	b.mu.Unlock()
+	if drained == nil || isClosed(drained) {
+		return nil
+	}
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("router: drain client %q: %w", c.id, ctx.Err())
+	}
+}
+
+// Hold keeps the messages that wait and those that come for the next client with
+// this id, which Handover makes room for. What runs goes on; Drained waits for it.
+func (c *Client) Hold() {
+	b := c.box
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c.beginDrain(held)
+}
+
+// Handover ends a client that holds its mail, and leaves the mailbox to the next
+// client with this id. It waits for what runs until ctx is done, and then
+// abandons it, with a [*CloseError]. If no such client comes, [Router.Drop] cancels
+// what waits.
+func (c *Client) Handover(ctx context.Context) error {
+	c.Hold()
+	return c.close(ctx, true)
+}
+
+// Drop closes a mailbox that was handed over and that nobody has taken.
+func (r *Router) Drop(id string) {
+	r.mu.Lock()
+	b := r.boxes[id]
+	if b == nil || b.owner() != nil {
+		r.mu.Unlock()
+		return
+	}
+	b.mu.Lock()
+	cut := b.shut()
+	b.mu.Unlock()
+	r.mu.Unlock()
+	r.undone(cut)
+}
+
+// Close drains the client until ctx is done, and then ends it: what waits is
+// cancelled, a handler that still runs is abandoned, and every later call returns
+// [ErrClosed]. It returns nil if everything was handled, and otherwise a
+// [*CloseError], which matches ctx.Err(). No new call of a handler starts after it
+// returned. With the context of a handler of the client itself it waits for
+// nothing, and returns nil.
+func (c *Client) Close(ctx context.Context) error {
+	c.BeginDrain()
+	return c.close(ctx, false)
+}
+
+func (c *Client) close(ctx context.Context, handover bool) (err error) {
+	if actor.Owner(ctx) != c.actor {
+		b := c.box
+		b.mu.Lock()
+		drained := b.drained
+		if b.client != c {
+			drained = nil
+		}
+		b.mu.Unlock()
+		if drained != nil && !isClosed(drained) {
+			select {
+			case <-drained:
+			case <-c.session.Done():
+				err = c.session.Err()
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+		}
+	}
+	cut, abandoned := c.fence(handover)
+	if err != nil && cut+abandoned > 0 {
+		return &CloseError{c.id, cut, abandoned, err}
+	}
+	return nil
+}
+
+// fence ends the client at once.
+func (c *Client) fence(handover bool) (cancelled, abandoned int) {
+	r, b := c.router, c.box
+	r.mu.Lock()
+	b.mu.Lock()
+	if c.ended.Swap(true) { // Under the locks, so that whoever comes second returns when all is done.
+		b.mu.Unlock()
+		r.mu.Unlock()
+		return 0, 0
+	}
+	var cut []*delivery
+	var hung []Failure
+	for d := b.running; d != nil; d = d.next {
+		if !d.abandoned {
+			hung = append(hung, d.failure(plugbus.Abandoned, ErrTargetLeft))
+			r.bury(d, plugbus.Abandoned, ErrTargetLeft)
+			b.abandon(d, ErrTargetLeft) // Its context ends with the session.
+		}
+	}
+	if handover {
+		b.reroute()
+	} else {
+		cut = b.cancel(ErrTargetLeft, func(*delivery) bool { return true })
+	}
+	b.clear(handover)
+	b.client = nil
+	if !handover {
+		b.shut()
+	}
+	r.topology.Add(1)
+	b.mu.Unlock()
+	r.mu.Unlock()
+	// First the outcome, then the end of the context: a handler that returns on
+	// account of it was abandoned.
+	c.end()
+	r.undone(cut)
+	for _, f := range hung {
+		r.report(f, nil)
+	}
+	if c.ownActor {
+		c.actor.Retire()
+	}
+	r.idle.Tell()
+	return len(cut), len(hung)
+}
+
+// clear takes all handlers out of the mailbox, or leaves those of topics as ghosts,
+// so that what is published in the meantime is not lost. The router's lock and b.mu
+// are held.
+func (b *mailbox) clear(handover bool) {
+	for _, route := range b.handlers {
+		b.forget(route)
+	}
+	if b.fallback != nil {
+		b.forget(b.fallback)
+	}
+	for route := range b.client.topics {
+		b.forget(route)
+		if handover {
+			if b.ghosts == nil {
+				b.ghosts = map[*Route]struct{}{}
+			}
+			b.ghosts[route] = struct{}{}
+			b.router.topics.Add(route.pattern, route)
+		}
+	}
+}
+
+// Ended reports whether the client has ended and no handler of it runs.
+func (c *Client) Ended() bool {
+	c.box.mu.Lock()
+	defer c.box.mu.Unlock()
+	return c.ended.Load() && c.box.runs(c) == 0
+}
+
+// contextFor returns the context of a handler that serves what led led to, and
+// whose time nobody limits. The worker calls it.
+func (c *Client) contextFor(led chain.Chain) *actor.Context {
+	for _, ctx := range c.contexts {
+		if ctx != nil && ctx.Chain() == led {
+			return ctx
+		}
+	}
+	ctx := c.actor.NewContext(c.session, led)
+	c.contexts[c.evict] = ctx
+	c.evict = (c.evict + 1) % len(c.contexts)
+	return ctx
+}

@@ -1,0 +1,159 @@
+package router_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/router"
+)
+
+// TestRouterClose closes a router that has work: that is done, and then every
+// call says that the router is closed.
+func TestRouterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, b := join(t, r, "a"), join(t, r, "b")
+		got := &diary{}
+		handle(t, b, "slow", func(ctx context.Context, m router.Message) (any, error) {
+			<-time.After(time.Second)
+			return got.write(ctx, m)
+		})
+		for n := range 3 {
+			post(t, a, "b", "slow", n)
+		}
+		start := time.Now()
+		require.NoError(t, r.Close(t.Context()))
+		require.Equal(t, 3*time.Second, time.Since(start))
+		require.Equal(t, []any{0, 1, 2}, got.data())
+		requireEnded(t, a)
+		requireEnded(t, b)
+		require.NoError(t, r.Close(t.Context()))
+		require.Empty(t, r.Stats().Mailboxes)
+		require.Equal(t, plugbus.Ledger{Offered: 3, Accepted: 3, Handled: 3}, r.Ledger(), "the figures stay")
+	})
+}
+
+// TestRouterCloseInTime closes a router whose handlers do not return.
+func TestRouterCloseInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, b, c := join(t, r, "a"), join(t, r, "b"), join(t, r, "c")
+		g := closedGate(t)
+		for _, client := range []*router.Client{b, c} {
+			handle(t, client, "hang", g.then(echo))
+			post(t, a, client.ID(), "hang", nil)
+			post(t, a, client.ID(), "hang", nil)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		err := r.Close(ctx)
+		require.Equal(t, time.Second, time.Since(start))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `close client "b": messages cancelled: 1, handlers abandoned: 1`)
+		require.ErrorContains(t, err, `close client "c": messages cancelled: 1, handlers abandoned: 1`)
+		require.Len(t, r.Leaks(), 2)
+		require.NoError(t, r.Ledger().Check())
+		g.open()
+		synctest.Wait()
+		require.Empty(t, r.Leaks())
+		require.Empty(t, r.Stats().Mailboxes)
+		require.Equal(t, plugbus.Ledger{Offered: 4, Accepted: 4, Abandoned: 2, Cancelled: 2}, r.Ledger())
+	})
+}
+
+// TestRouterCloseHeld closes a router while a plugin is being replaced: whoever
+// waits for the successor hears that there is none.
+func TestRouterCloseHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, b, c := join(t, r, "a"), join(t, r, "b"), join(t, r, "c")
+		require.NoError(t, b.Handover(t.Context()))
+		var result error
+		handle(t, a, "ask", func(ctx context.Context, _ router.Message) (any, error) {
+			_, result = a.Send(ctx, "b", "x", nil)
+			return nil, nil
+		})
+		post(t, c, "a", "ask", nil)
+		synctest.Wait()
+		start := time.Now()
+		require.NoError(t, r.Close(t.Context()))
+		require.ErrorIs(t, undelivered(t, result), router.ErrTargetLeft)
+		require.Equal(t, start, time.Now(), "at once")
+		require.EqualValues(t, 1, r.Ledger().Cancelled)
+	})
+}
+
+// TestCloseIntake refuses what is new, and goes on with what there is.
+func TestCloseIntake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, b := join(t, r, "a"), join(t, r, "b")
+		g, got := closedGate(t), &diary{}
+		handle(t, b, "note", g.then(got.write))
+		post(t, a, "b", "note", 1)
+		post(t, a, "b", "note", 2)
+		r.CloseIntake()
+		_, err := a.Send(t.Context(), "b", "note", nil)
+		require.ErrorIs(t, err, router.ErrClosed)
+		require.ErrorIs(t, a.Post(t.Context(), "b", "note", nil), router.ErrClosed)
+		_, err = a.Publish(t.Context(), "note", nil)
+		require.ErrorIs(t, err, router.ErrClosed)
+		_, err = drain(t, a.Stream(t.Context(), "b", "note", nil))
+		require.ErrorIs(t, err, router.ErrClosed)
+		g.open()
+		require.NoError(t, r.Idle(t.Context()))
+		require.Equal(t, []any{1, 2}, got.data())
+	})
+}
+
+// TestIdle waits for messages of every kind, on the worker and beside it, and
+// however their handlers end.
+func TestIdle(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		options []router.HandleOption
+		end     func()
+	}{
+		{"worker", nil, func() {}},
+		{"concurrent", []router.HandleOption{router.Concurrent(2)}, func() {}},
+		{"goexit", nil, runtime.Goexit},
+		{"concurrent goexit", []router.HandleOption{router.Concurrent(1)}, runtime.Goexit},
+		{"panic", nil, func() { panic("oh") }},
+		{"timeout", []router.HandleOption{router.Timeout(time.Second)}, func() { <-time.After(time.Minute) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRouter(t, router.Options{})
+				a, b := join(t, r, "a"), join(t, r, "b")
+				require.NoError(t, r.Idle(dead()), "it is")
+				g := closedGate(t)
+				handle(t, b, "wait", func(context.Context, router.Message) (any, error) {
+					g.pass()
+					test.end()
+					return nil, nil
+				}, test.options...)
+				post(t, a, "b", "wait", nil)
+				post(t, a, "b", "wait", nil)
+				synctest.Wait()
+				if test.name != "timeout" {
+					require.ErrorIs(t, r.Idle(dead()), context.Canceled)
+				}
+				done := make(chan error)
+				go func() { done <- r.Idle(context.Background()) }()
+				synctest.Wait()
+				g.open()
+				require.NoError(t, <-done)
+				l := r.Ledger()
+				require.Zero(t, l.Waiting+l.Running)
+				pass(2 * time.Minute)
+			})
+		})
+	}
+}

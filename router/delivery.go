@@ -1,0 +1,145 @@
+package router
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/plugbus/plugbus"
+)
+
+// A phase is where a delivery is.
+type phase uint8
+
+const (
+	waiting phase = iota + 1
+	running
+	over
+)
+
+// A delivery is one message on its way to one recipient, and back to its sender
+// if that waits. It is taken from its router's pool, and goes back there when all
+// who hold it have let go: the mailbox, and the sender if it waits.
+type delivery struct {
+	pool    *sync.Pool
+	msg     Message
+	from    *Client // the sender
+	box     *mailbox
+	runner  *Client // who handles it, or did so at the door
+	route   *Route  // nil until a held mailbox has somebody to handle it
+	meant   *Route  // the handler of a topic that it was for, if that has left
+	edition uint64  // of the mailbox, for which route was looked up
+	cause   plugbus.Chain
+
+	permitted uint64          // the version of the sender's guard that allowed it
+	accept    *plugbus.Permit // of runner, at the door; nil if nobody handled then
+	expires   int64           // unix nanoseconds; 0 for never
+	deadline  time.Time
+	chosen    bool // the sender chose the deadline
+	holders   atomic.Int32
+
+	// Under the mailbox's lock.
+	next, prev *delivery // in a lane, or among those that run
+	share      *share
+	phase      phase
+	gone       bool         // the sender no longer waits
+	abandoned  bool         // it has its outcome, and the handler has not returned
+	looks      int          // of the watch for slow handlers
+	ctx        *callContext // of the handler; nil if it needs none of its own
+	limit      *limit       // of the handler's own time; nil if it has none
+
+	// Written before done gets its token, and read after.
+	reply Response
+	err   error
+	done  chan struct{}
+
+	clock  *time.Timer // of the sender
+	stream *stream
+}
+
+func (r *Router) newDelivery(holders int32) *delivery {
+	d, reused := r.deliveries.Get().(*delivery)
+	if !reused {
+		d = &delivery{pool: &r.deliveries, done: make(chan struct{}, 1)}
+	}
+	d.holders.Store(holders)
+	return d
+}
+
+// release lets go of a delivery.
+func (d *delivery) release() {
+	if d.holders.Add(-1) > 0 {
+		return
+	}
+	*d = delivery{pool: d.pool, done: d.done, clock: d.clock}
+	d.pool.Put(d)
+}
+
+// open makes the context of the handler, if it needs one of its own. The
+// mailbox's lock is held.
+func (d *delivery) open() {
+	if d.route == nil || !d.msg.address.kind.awaited() && d.route.opts.timeout == 0 {
+		return
+	}
+	deadline := d.deadline
+	if limit := d.route.opts.timeout; limit > 0 {
+		own := d.from.router.clock.Now().Add(limit)
+		if deadline.IsZero() || own.Before(deadline) {
+			deadline = own
+		}
+	}
+	d.ctx = d.runner.newContext(d.msg.meta.chain, d.route.place(), deadline)
+}
+
+// chose reports whether the sender chose the limit that ended the delivery.
+func (d *delivery) chose(why error) bool {
+	if why == ErrIdle && d.stream != nil { //nolint:errorlint // It is never wrapped.
+		return d.stream.chosen
+	}
+	return d.chosen
+}
+
+// A limit ends the time of one call of a handler.
+type limit struct {
+	timer *time.Timer
+	d     *delivery // nil when the call has ended; under the mailbox's lock
+}
+
+// stop ends the limit, nil included. The mailbox's lock is held.
+func (l *limit) stop() {
+	if l != nil {
+		l.timer.Stop()
+		l.d = nil
+	}
+}
+
+// lost returns the error that the sender of an accepted message gets instead of
+// a reply.
+func (d *delivery) lost(o plugbus.Outcome, why error, started bool) error {
+	a := d.msg.address
+	return &DeliveryError{
+		From: a.from, To: a.to, Type: a.name, Outcome: o, Started: started,
+		After: d.from.router.clock.Now().Sub(d.msg.Time()).Round(time.Microsecond), Err: why,
+	}
+}
+
+// failure returns what the host hears of a delivery.
+func (d *delivery) failure(o plugbus.Outcome, why error) Failure {
+	a := d.msg.address
+	f := Failure{Plugin: a.to, From: a.from, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Outcome: o, Err: why}
+	if d.route != nil {
+		f.Site = d.route.site
+	}
+	return f
+}
+
+// tell gives the sender its answer, if it still waits. The mailbox's lock is
+// held.
+func (d *delivery) tell(reply Response, err error) {
+	if !d.msg.address.kind.awaited() || d.gone {
+		return
+	}
+	d.gone = true // There is one answer.
+	d.reply, d.err = reply, err
+	d.done <- struct{}{}
+}

@@ -1,0 +1,495 @@
+package router
+
+import (
+	"sync"
+
+	"github.com/plugbus/plugbus"
+)
+
+// A share is what one sender has in a mailbox.
+type share struct {
+	count int
+	bytes int64
+}
+
+// A state is what a mailbox is about.
+type state uint8
+
+const (
+	open     state = iota
+	draining       // takes nothing new
+	held           // takes messages, and has nobody to handle them yet
+	closed
+)
+
+// A mailbox holds what waits for one plugin. It outlives the client that handles
+// it only when the plugin is replaced.
+type mailbox struct {
+	router *Router
+	id     string
+
+	mu       sync.Mutex // guards below
+	state    state
+	client   *Client // who handles; nil while it is held
+	handlers map[string]*Route
+	fallback *Route
+	edition  uint64              // grows when handlers or fallback change
+	routes   int                 // of the client, topics included
+	ghosts   map[*Route]struct{} // topic handlers of a client whose successor is not settled
+
+	lanes   lanes // what the worker handles
+	waiting int   // messages in lanes, and in those of concurrent routes
+	bytes   int64
+	shares  map[string]*share
+	room    chan struct{} // closed when there may be room; nil if nobody waits
+
+	running *delivery      // the first of a list
+	counts  plugbus.Ledger // but for Waiting and Running
+	active  int            // deliveries that run, and have no outcome
+	late    uint64         // replies that came too late
+	drained chan struct{}  // closed when draining and empty; nil before
+}
+
+// admission is what a mailbox says to a message.
+type admission uint8
+
+const (
+	admitted   admission = iota
+	full                 // no room at all
+	shareFull            // the sender has its share
+	closing              // the plugin leaves
+	unhandled            // no handler
+	unwelcome            // the handler is not for this sender
+	isStream             // the handler replies with a stream
+	isNoStream           // the handler replies once
+)
+
+// hasRoom says whether a message of size bytes from a sender fits. A sender that
+// has nothing in the mailbox may put in one of any size. b.mu is held.
+func (b *mailbox) hasRoom(size int, s *share) admission {
+	o := &b.router.opts
+	switch {
+	case b.waiting >= o.MailboxMessages || b.waiting > 0 && b.bytes+int64(size) > o.MailboxBytes:
+		return full
+	case s.count == 0:
+		return admitted
+	case s.count >= max(1, o.MailboxMessages/4) || s.bytes+int64(size) > o.MailboxBytes/4:
+		return shareFull
+	}
+	return admitted
+}
+
+// share returns what a sender has. b.mu is held.
+func (b *mailbox) share(from string) *share {
+	s := b.shares[from]
+	if s == nil {
+		if len(b.shares) >= 64 && len(b.shares) > 2*b.waiting {
+			for id, other := range b.shares {
+				if other.count == 0 {
+					delete(b.shares, id)
+				}
+			}
+		}
+		if b.shares == nil {
+			b.shares = map[string]*share{}
+		}
+		s = &share{}
+		b.shares[from] = s
+	}
+	return s
+}
+
+// route returns the handler for a type, or nil. b.mu is held.
+func (b *mailbox) route(name string) *Route {
+	if r := b.handlers[name]; r != nil {
+		return r
+	}
+	return b.fallback
+}
+
+// A step is what has to follow when a mailbox has taken a message.
+type step uint8
+
+const (
+	stepNone  step = iota
+	stepWake       // wake the worker
+	stepStart      // start a call of a concurrent handler
+)
+
+// enqueue takes a message, or says why not. The caller counts one for which there
+// is no room. b.mu is held.
+func (b *mailbox) enqueue(d *delivery) (why admission, next step) {
+	if why := b.admit(d); why != admitted {
+		return why, stepNone
+	}
+	if d.runner != b.client {
+		d.accept = nil // It is of another guard.
+	}
+	from, size := d.msg.address.from, d.msg.Size()
+	s := b.share(from)
+	if why := b.hasRoom(size, s); why != admitted {
+		return why, stepNone
+	}
+	b.counts.Offered++
+	b.counts.Accepted++
+	d.share = s
+	r := d.route
+	beside := r != nil && r.beside()
+	if beside && r.busy < r.opts.concurrent && r.lanes.count == 0 {
+		r.busy++
+		b.begin(d)
+		return admitted, stepStart
+	}
+	s.count++
+	s.bytes += int64(size)
+	b.waiting++
+	b.bytes += int64(size)
+	d.phase = waiting
+	b.lanesOf(d).push(d)
+	if beside || b.client == nil || b.state == held {
+		return admitted, stepNone
+	}
+	return admitted, stepWake
+}
+
+// awaitRoom returns a channel that is closed when there may be room. b.mu is
+// held.
+func (b *mailbox) awaitRoom() chan struct{} {
+	if b.room == nil { // All who wait share it, so that a crowd costs nothing.
+		b.room = make(chan struct{})
+	}
+	return b.room
+}
+
+// count counts an outcome of the door.
+func (b *mailbox) count(o plugbus.Outcome) {
+	b.mu.Lock()
+	gone := b.state == closed
+	if !gone {
+		b.counts.Count(o, 1)
+	}
+	b.mu.Unlock()
+	if gone { // Nobody looks at its figures any more.
+		r := b.router
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.past.Count(o, 1)
+	}
+}
+
+// admit says whether the mailbox is for such a message, whatever its room. While
+// it is held, nobody knows which types there will be. b.mu is held.
+func (b *mailbox) admit(d *delivery) admission {
+	switch {
+	case b.state == closed || b.state == draining:
+		return closing
+	case b.state == held:
+		d.detach()
+		return admitted
+	}
+	return b.match(d)
+}
+
+// look says whether the mailbox is for messages of an address, whatever its room.
+func (b *mailbox) look(a *address) admission {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.admit(&delivery{msg: Message{address: a}})
+}
+
+// match finds the handler of a message. b.mu is held.
+func (b *mailbox) match(d *delivery) admission {
+	a := d.msg.address
+	if a.kind != KindPublish && (d.route == nil || d.edition != b.edition) {
+		d.route, d.edition = b.route(a.name), b.edition
+	}
+	for d.route != nil && d.route.removed && d.route.heir != nil {
+		d.route = d.route.heir // The plugin was replaced since the sender looked.
+	}
+	switch r := d.route; {
+	case r == nil || r.removed:
+		return unhandled
+	case !r.opts.senders.admits(a.from):
+		return unwelcome
+	case r.stream != nil && a.kind != KindStream:
+		return isStream
+	case r.stream == nil && a.kind == KindStream:
+		return isNoStream
+	}
+	return admitted
+}
+
+// lanesOf returns where a message waits. b.mu is held.
+func (b *mailbox) lanesOf(d *delivery) *lanes {
+	if d.route != nil && d.route.beside() {
+		return &d.route.lanes
+	}
+	return &b.lanes
+}
+
+// leave undoes what enqueue did to the figures of what waits. b.mu is held.
+func (b *mailbox) leave(d *delivery) {
+	d.share.count--
+	d.share.bytes -= int64(d.msg.Size())
+	b.waiting--
+	b.bytes -= int64(d.msg.Size())
+	b.welcome()
+}
+
+// begin notes that a delivery runs. b.mu is held.
+func (b *mailbox) begin(d *delivery) {
+	d.phase, d.runner = running, b.client
+	d.open()
+	d.prev, d.next = nil, b.running
+	if d.next != nil {
+		d.next.prev = d
+	}
+	b.running = d
+	b.active++
+}
+
+// end undoes begin. b.mu is held.
+func (b *mailbox) end(d *delivery) {
+	if d.prev == nil {
+		b.running = d.next
+	} else {
+		d.prev.next = d.next
+	}
+	if d.next != nil {
+		d.next.prev = d.prev
+	}
+	d.prev, d.next = nil, nil
+}
+
+// next takes the next message for the worker of c, or returns nil. A message for a
+// concurrent handler, which a mailbox that was held may have, is set aside: the
+// caller starts it.
+func (b *mailbox) next(c *Client) (d *delivery, aside bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.client == c && b.state != held {
+		d := b.lanes.pop()
+		if d == nil {
+			return nil, false
+		}
+		if d.route == nil || d.route.removed {
+			b.resolve(d)
+		}
+		r := d.route
+		if r != nil && r.beside() {
+			if r.busy >= r.opts.concurrent {
+				r.lanes.push(d)
+				continue
+			}
+			r.busy++
+		}
+		b.leave(d)
+		b.begin(d)
+		return d, r != nil && r.beside()
+	}
+	return nil, false
+}
+
+// settle opens a mailbox that was handed over, for its new client. Topic handlers
+// of the old one that the new one has not set again go. The router's lock and b.mu
+// are held.
+func (b *mailbox) settle() {
+	b.reroute() // Should it be the client that held it.
+	b.state, b.drained = open, nil
+	for r := range b.ghosts {
+		b.exorcise(r)
+	}
+}
+
+// exorcise takes the topic handler of a client that has left out of the index.
+// The router's lock and b.mu are held.
+func (b *mailbox) exorcise(r *Route) {
+	b.router.topics.Remove(r.pattern, r)
+	b.router.topology.Add(1)
+	delete(b.ghosts, r)
+	r.removed = true
+}
+
+// resolve looks for the handler of a message that came when the mailbox was held,
+// or whose handler is gone. It leaves none if the handler is of the other kind or
+// not for this sender. b.mu is held.
+func (b *mailbox) resolve(d *delivery) {
+	d.route = d.meant
+	if b.match(d) != admitted {
+		d.route = nil
+	}
+}
+
+// nextBeside is next for a call of a concurrent route that has ended. It gives
+// up the call's place if there is nothing to do.
+func (b *mailbox) nextBeside(r *Route) *delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := (*delivery)(nil)
+	if b.state != held {
+		d = r.lanes.pop()
+	}
+	if d == nil {
+		r.busy--
+		return nil
+	}
+	b.leave(d)
+	b.begin(d)
+	return d
+}
+
+// reroute puts everything that waits where the next client of the mailbox finds
+// it, whatever that handles. b.mu is held.
+func (b *mailbox) reroute() {
+	for _, l := range b.allLanes() {
+		if l == &b.lanes {
+			continue
+		}
+		for d := l.pop(); d != nil; d = l.pop() {
+			b.lanes.push(d)
+		}
+	}
+	for _, first := range b.lanes.first {
+		for d := first; d != nil; d = d.next {
+			d.detach()
+			d.accept = nil // It is of the guard of the client that leaves.
+		}
+	}
+}
+
+// detach takes a delivery away from its handler, since another may come in its
+// place. The mailbox's lock is held.
+func (d *delivery) detach() {
+	if d.msg.address.kind == KindPublish && d.route != nil {
+		d.meant = d.route
+	}
+	d.route = nil
+}
+
+// allLanes returns everywhere where messages wait. b.mu is held.
+func (b *mailbox) allLanes() []*lanes {
+	all := []*lanes{&b.lanes}
+	for _, r := range b.handlers {
+		all = append(all, &r.lanes)
+	}
+	if b.fallback != nil {
+		all = append(all, &b.fallback.lanes)
+	}
+	if b.client != nil {
+		for r := range b.client.topics {
+			all = append(all, &r.lanes)
+		}
+	}
+	return all
+}
+
+// cancel takes messages that wait out of the mailbox, for a reason that it tells
+// their senders. The caller lets go of them, by router.undone. b.mu is held.
+func (b *mailbox) cancel(why error, which func(*delivery) bool) (cut []*delivery) {
+	for _, l := range b.allLanes() {
+		for _, first := range l.first {
+			for d := first; d != nil; {
+				next := d.next
+				if which(d) {
+					b.drop(d, l, plugbus.Cancelled)
+					b.router.bury(d, plugbus.Cancelled, why)
+					d.tell(Response{}, d.lost(plugbus.Cancelled, why, false))
+					cut = append(cut, d)
+				}
+				d = next
+			}
+		}
+	}
+	b.settled()
+	return cut
+}
+
+// drop ends a delivery that waits. b.mu is held.
+func (b *mailbox) drop(d *delivery, from *lanes, o plugbus.Outcome) {
+	from.remove(d)
+	b.leave(d)
+	d.phase = over
+	b.counts.Count(o, 1)
+}
+
+// abandon gives a delivery that runs its outcome, and its sender an error. The
+// caller ends its context. b.mu is held.
+func (b *mailbox) abandon(d *delivery, why error) {
+	d.abandoned = true
+	b.active--
+	b.counts.Count(plugbus.Abandoned, 1)
+	d.tell(Response{}, d.lost(plugbus.Abandoned, why, true))
+	b.settled()
+}
+
+// shut closes a mailbox without a client, and returns what it still had. It
+// stays known for as long as a handler runs. The router's lock and b.mu are held.
+func (b *mailbox) shut() (cut []*delivery) {
+	cut = b.cancel(ErrTargetLeft, func(*delivery) bool { return true })
+	b.state = closed
+	for r := range b.ghosts {
+		b.exorcise(r)
+	}
+	b.welcome()
+	delete(b.router.boxes, b.id)
+	b.router.topology.Add(1)
+	if b.running != nil {
+		b.router.gone[b] = struct{}{}
+		return cut
+	}
+	b.retire()
+	return cut
+}
+
+// retire hands the figures of a closed mailbox to the router. The router's lock
+// and b.mu are held.
+func (b *mailbox) retire() {
+	b.router.past.Add(b.counts)
+	b.router.late += b.late
+	b.counts, b.late = plugbus.Ledger{}, 0
+	delete(b.router.gone, b)
+}
+
+// runs returns how many calls of handlers of c have not returned. b.mu is held.
+func (b *mailbox) runs(c *Client) (n int) {
+	for d := b.running; d != nil; d = d.next {
+		if d.runner == c {
+			n++
+		}
+	}
+	return n
+}
+
+// welcome tells those who wait for room to look again. b.mu is held.
+func (b *mailbox) welcome() {
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
+}
+
+// settled notes that the figures may have become zero. b.mu is held.
+func (b *mailbox) settled() {
+	if b.active > 0 || b.waiting > 0 && b.state != held {
+		return
+	}
+	if b.drained != nil && !isClosed(b.drained) {
+		close(b.drained)
+	}
+}
+
+// ledger returns the figures of this moment. b.mu is held.
+func (b *mailbox) ledger() plugbus.Ledger {
+	l := b.counts
+	l.Waiting, l.Running = uint64(b.waiting), uint64(b.active)
+	return l
+}
+
+func isClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,210 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/payload"
+)
+
+// reply makes the reply of what a handler returned: it is checked and copied as
+// everything that enters the hub is. Who serves a request may reply to it.
+func (c *Client) reply(d *delivery, accept *plugbus.Permit, data any, index int) (Response, error) {
+	frozen, size, err := payload.Freeze(data, &accept.Payload)
+	if err == nil && accept.Bytes != nil {
+		if wait := accept.Bytes.Take(c.router.clock.Now(), size); wait != 0 {
+			refusal := c.badReply(d, plugbus.ReasonByteRateExceeded, nil)
+			refusal.RetryAfter = max(wait, 0)
+			return Response{}, &replyError{c.guard.Refuse(refusal), plugbus.CodeExhausted}
+		}
+	}
+	if err != nil {
+		reason, code := plugbus.ReasonCheckFailed, plugbus.CodeInternal
+		if bad, ok := errors.AsType[*payload.Error](err); ok {
+			reason = bad.Reason
+		}
+		if reason == plugbus.ReasonTooLarge {
+			code = plugbus.CodeExhausted
+		}
+		return Response{}, &replyError{c.guard.Refuse(c.badReply(d, reason, err)), code}
+	}
+	return Response{frozen: frozen, from: c.id, size: size, index: index, id: d.msg.ID()}, nil
+}
+
+// badReply returns the refusal of a reply.
+func (c *Client) badReply(d *delivery, reason plugbus.Reason, cause error) plugbus.Refusal {
+	return plugbus.Refusal{
+		Verb: plugbus.VerbSend, Object: d.msg.address.from, Reason: reason, Chain: d.msg.meta.chain, Cause: cause,
+		Hint: fmt.Sprintf("it is the reply to a message of type %q", d.msg.address.name),
+	}
+}
+
+// A replyError is the failure of a handler whose reply the door refused. The
+// requester hears no more of it than the code.
+type replyError struct {
+	denied error // a *plugbus.DeniedError
+	code   plugbus.Code
+}
+
+func (e *replyError) Error() string {
+	return fmt.Sprintf("router: the reply was refused: %v", e.denied)
+}
+func (e *replyError) Unwrap() error { return e.denied }
+
+// answer returns the error that the sender gets for a delivery that did not end
+// well.
+func (c *Client) answer(d *delivery, v *verdict) error {
+	if v.outcome == plugbus.Failed && v.err != ErrIdle { //nolint:errorlint // It is never wrapped.
+		return v.remote
+	}
+	why := v.err
+	if v.outcome == plugbus.Undeliverable && why != ErrNoHandler { //nolint:errorlint // The same.
+		why = plugbus.ErrDenied // Whose right is missing is not said.
+	}
+	return d.lost(v.outcome, why, v.outcome == plugbus.Failed)
+}
+
+// failure is the verdict about a handler that failed with err. It reads the error
+// once, and nobody else does.
+func (c *Client) failure(err error) verdict {
+	v := verdict{outcome: plugbus.Failed, err: err, why: err}
+	v.remote = &plugbus.RemoteError{Plugin: c.id, Code: plugbus.CodeInternal}
+	switch e := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped here, since its methods may panic.
+	case *PanicError:
+		v.remote.Message = "the handler panicked"
+	case *replyError:
+		v.remote.Code, v.remote.Message = e.code, "the reply was refused"
+	default:
+		switch err { //nolint:errorlint // They are never wrapped.
+		case ErrGoexit:
+			v.remote.Message = "the handler ended its goroutine"
+		case ErrIdle:
+		default:
+			read(v.remote, err)
+			v.why = errors.New(v.remote.Message)
+		}
+	}
+	return v
+}
+
+// codes are all codes.
+func codes() []plugbus.Code {
+	return []plugbus.Code{
+		plugbus.CodeInvalid, plugbus.CodeDenied, plugbus.CodeNotFound, plugbus.CodeConflict, plugbus.CodeExhausted,
+		plugbus.CodeUnavailable, plugbus.CodeDeadline, plugbus.CodeCancelled, plugbus.CodeInternal, plugbus.CodeUnknown,
+	}
+}
+
+// read reads a handler's error, whose methods may do anything. It runs on the
+// worker of the plugin that made it.
+func read(remote *plugbus.RemoteError, err error) {
+	orderly := false
+	defer func() {
+		if !orderly {
+			_ = recover() // A Goexit goes on, and the worker is replaced.
+			remote.Code, remote.Message = plugbus.CodeInternal, fmt.Sprintf("an error of type %T that cannot be read", err)
+		}
+	}()
+	own, ok := errors.AsType[*plugbus.RemoteError](err)
+	switch {
+	case ok && own != nil:
+		remote.Code, remote.Retryable = own.Code, own.Retryable
+		if !slices.Contains(codes(), own.Code) {
+			remote.Code = plugbus.CodeUnknown
+		}
+		if err == error(own) { //nolint:errorlint // Only then is its text but the message.
+			remote.Message = plugbus.CutText(own.Message)
+			orderly = true
+			return
+		}
+	default:
+		remote.Code, remote.Retryable = codeOf(err)
+	}
+	remote.Message = plugbus.CutText(err.Error())
+	orderly = true
+}
+
+// codeOf returns the code of an error that does not say it, and whether a later
+// try may do.
+func codeOf(err error) (code plugbus.Code, retryable bool) {
+	if denied, ok := errors.AsType[*plugbus.DeniedError](err); ok && denied != nil && denied.RetryAfter > 0 {
+		return plugbus.CodeExhausted, true
+	}
+	if wrong, ok := errors.AsType[*plugbus.TypeError](err); ok && wrong != nil {
+		return plugbus.CodeInvalid, false
+	}
+	for _, known := range []struct {
+		err       error
+		code      plugbus.Code
+		retryable bool
+	}{
+		{context.DeadlineExceeded, plugbus.CodeDeadline, true},
+		{context.Canceled, plugbus.CodeCancelled, false},
+		{ErrQueueFull, plugbus.CodeExhausted, true},
+		{ErrUnknownTarget, plugbus.CodeUnavailable, true},
+		{ErrNoHandler, plugbus.CodeUnavailable, false},
+		{ErrTargetLeft, plugbus.CodeUnavailable, true},
+		{plugbus.ErrInvalid, plugbus.CodeInvalid, false},
+		{plugbus.ErrDenied, plugbus.CodeDenied, false},
+		{plugbus.ErrClosed, plugbus.CodeUnavailable, false},
+	} {
+		if errors.Is(err, known.err) {
+			return known.code, known.retryable
+		}
+	}
+	return plugbus.CodeUnknown, false
+}
+
+// Measured reports each request to the handler to [Options.OnServed].
+func Measured() HandleOption { return measuredOption{} }
+
+type measuredOption struct{}
+
+func (measuredOption) applyHandle(o *handleOptions) error {
+	o.measured = true
+	return nil
+}
+
+// served returns what the host hears of a request to a measured handler, or nil if
+// it says nothing of the handler: the sender went away or chose too short a time,
+// or asked for what it may not have or what is not there.
+func (d *delivery) served(v *verdict) *Served {
+	r := d.box.router
+	if d.route == nil || !d.route.opts.measured || !d.msg.address.kind.awaited() || r.opts.OnServed == nil {
+		return nil
+	}
+	switch v.outcome { //nolint:exhaustive // The others say nothing of the handler.
+	case plugbus.Handled:
+	case plugbus.Failed:
+		if !v.blames() {
+			return nil
+		}
+	case plugbus.Abandoned:
+		if d.chose(v.err) && v.err != ErrTimedOut { //nolint:errorlint // It is never wrapped.
+			return nil
+		}
+	default:
+		return nil
+	}
+	a := d.msg.address
+	return &Served{Plugin: a.to, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: r.clock.Now().Sub(d.msg.Time())}
+}
+
+// blames reports whether a failure is the handler's fault, and not that of what it
+// was asked.
+func (v *verdict) blames() bool {
+	if v.err == ErrIdle { //nolint:errorlint // It is never wrapped.
+		return false
+	}
+	if _, refused := v.err.(*replyError); refused { //nolint:errorlint // The same.
+		return true
+	}
+	switch v.remote.Code { //nolint:exhaustive // The others are the caller's.
+	case plugbus.CodeInternal, plugbus.CodeUnknown, plugbus.CodeUnavailable, plugbus.CodeDeadline:
+		return true
+	}
+	return false
+}
