@@ -14,7 +14,7 @@ import (
 
 // ErrNoProvider matches the error of a call of a capability that nobody provides
 // who is available and whom the caller may call.
-var ErrNoProvider = errors.New("hub: nobody provides the capability")
+var ErrNoProvider = errors.New("hub: no provider of the capability is available, fits, and may be called")
 
 // An Attempt is one provider that a call tried.
 type Attempt struct {

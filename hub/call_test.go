@@ -168,7 +168,7 @@ func TestCallErrors(t *testing.T) {
 
 // TestCallTellsNothing shows that to a plugin which may not discover a capability
 // one that somebody provides looks like one that nobody does; and that to one
-// which may, a provider that is not for it looks like none (V15, V16).
+// which may, a provider that is not for it looks like none (V15, V16, H8).
 func TestCallTellsNothing(t *testing.T) {
 	h := open(t, hub.Options{Policy: policyOf(t, `
 		"provider": {"provide": true, "receive": true}, "friend": {"send": true, "discover": true},

@@ -2,8 +2,10 @@ package hub
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
@@ -121,14 +123,14 @@ func withAccess(c discovery.Capability, options []router.HandleOption) []router.
 func (s *Session) serving(name string, handler router.Handler) router.Handler {
 	return func(ctx context.Context, m router.Message) (any, error) {
 		if err := s.finder.CheckInput(name, m.Data()); err != nil {
-			return nil, &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit: " + err.Error()}
+			return nil, &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit the capability: " + reasonOf(err)}
 		}
 		reply, err := handler(ctx, m)
 		if err != nil {
 			return nil, err
 		}
 		if err := s.finder.CheckOutput(name, reply); err != nil {
-			return nil, &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "the reply does not fit what the capability promises: " + err.Error()}
+			return nil, &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "the reply is not what the capability promises: " + reasonOf(err)}
 		}
 		return reply, nil
 	}
@@ -155,16 +157,24 @@ func (s *Session) servingAny(handler router.Handler) router.Handler {
 	}
 }
 
+// reasonOf returns what a schema has against a value.
+func reasonOf(err error) string {
+	if e, ok := errors.AsType[*discovery.SchemaError](err); ok {
+		return strings.TrimPrefix(e.Error(), "invalid "+e.What+": ")
+	}
+	return err.Error()
+}
+
 // servingStream is serving for a stream, whose chunks each fit the output.
 func (s *Session) servingStream(name string, handler router.StreamHandler) router.StreamHandler {
 	return func(ctx context.Context, m router.Message, yield func(any) bool) error {
 		if err := s.finder.CheckInput(name, m.Data()); err != nil {
-			return &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit: " + err.Error()}
+			return &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit the capability: " + reasonOf(err)}
 		}
 		var misfit error
 		err := handler(ctx, m, func(chunk any) bool {
 			if err := s.finder.CheckOutput(name, chunk); err != nil {
-				misfit = &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "a chunk does not fit what the capability promises: " + err.Error()}
+				misfit = &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "a chunk is not what the capability promises: " + reasonOf(err)}
 			}
 			return misfit == nil && yield(chunk)
 		})

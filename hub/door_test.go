@@ -125,7 +125,7 @@ func drain(seq iter.Seq2[events.Event, error]) (err error) {
 // TestOneDoor takes every act through every refusal: each returns the right
 // reason and is recorded once (S4, S10, H10, H12), the ledger counts it, nobody
 // gets anything, and the history does not have it. What carries no payload has
-// no refusal for payloads; what does is inspected, whatever the act (S20).
+// no refusal for payloads; what does is inspected, whatever the act (S20, R15).
 func TestOneDoor(t *testing.T) {
 	const policy = `
 		"actor": {

@@ -90,7 +90,7 @@ func ExampleSession_Call() {
 	// Output:
 	// a letter by laser <nil>
 	// a draft by matrix <nil>
-	// plugin "laser": invalid: the request does not fit: invalid value: got number, want string
+	// plugin "laser": invalid: the request does not fit the capability: got number, want string
 }
 
 // A plugin is replaced while others send to it.

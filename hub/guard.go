@@ -14,6 +14,7 @@ import (
 type guard struct {
 	*security.Subject
 	turns     atomic.Uint32         // odd while the plugin is quarantined
+	refused   atomic.Uint64         // acts
 	onRefusal func(plugbus.Refusal) // counts floods; may be nil
 }
 
@@ -71,6 +72,7 @@ func (g *guard) Refuse(r plugbus.Refusal) error {
 	if r.Reason == plugbus.ReasonQuarantined && r.Hint == "" {
 		r.Hint = "the plugin failed too often; the host lets it go on with Hub.Restore"
 	}
+	g.refused.Add(1)
 	if g.onRefusal != nil {
 		g.onRefusal(r)
 	}

@@ -101,14 +101,13 @@ func (h *Hub) Inspect() Snapshot {
 				own = c
 			}
 		}
-		info.Emitted, info.Refused, info.Subscriptions = own.Emitted, own.Refused, own.Subscriptions
+		info.Emitted, info.Refused, info.Subscriptions = own.Emitted, m.session.guard.refused.Load(), own.Subscriptions
 		for _, b := range messages.Mailboxes {
 			if b.ID == m.manifest.ID && (info.Mailbox.ID == "" || b.Draining == gone) {
 				info.Mailbox = b
 			}
 		}
 		info.Sent = info.Mailbox.Sent
-		info.Refused += info.Mailbox.Refused
 		snapshot.Plugins = append(snapshot.Plugins, info)
 	}
 	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })

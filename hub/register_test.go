@@ -154,7 +154,7 @@ func (d *diary) plugins(given string) []hub.Plugin {
 }
 
 // TestRegisterRequirements shows that what is missing or circular is said before
-// anything starts.
+// anything starts (V18).
 func TestRegisterRequirements(t *testing.T) {
 	for _, test := range []struct {
 		given string

@@ -99,7 +99,7 @@ func TestH2Replace(t *testing.T) {
 }
 
 // TestReplaceUnderLoad sends while a plugin is replaced again and again: every
-// message is handled, once, and in the order of its sender.
+// message is handled, once, and in the order of its sender (H2).
 func TestReplaceUnderLoad(t *testing.T) {
 	h := open(t, hub.Options{})
 	var box letterbox
@@ -141,7 +141,7 @@ func TestReplaceUnderLoad(t *testing.T) {
 }
 
 // TestReplaceThatFails shows that when the new plugin does not start neither is
-// there any more, what waited is cancelled, and the id is free.
+// there any more, what waited is cancelled, and the id is free (H2).
 func TestReplaceThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, hub.Options{WaitLimit: time.Second})
@@ -384,7 +384,7 @@ func TestReplaceDuringClose(t *testing.T) {
 
 // TestReplaceConcurrently has the same id registered, replaced and unregistered by
 // several at once: each gets a typed error or what it asked for, and at the end
-// nothing is left.
+// nothing is left (H2).
 func TestReplaceConcurrently(t *testing.T) {
 	h := open(t, hub.Options{})
 	var box letterbox

@@ -145,7 +145,7 @@ func TestR9WaitingRequestExpires(t *testing.T) {
 }
 
 // TestCallerGoesAway shows that the result of a handler that runs is the outcome,
-// whatever becomes of the caller, and that the handler hears of it.
+// whatever becomes of the caller, and that the handler hears of it (R9).
 func TestCallerGoesAway(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -218,7 +218,7 @@ func TestDeadContext(t *testing.T) {
 	})
 }
 
-// TestHandlerTimeout bounds one call of a handler, whoever waits for it.
+// TestHandlerTimeout bounds one call of a handler, whoever waits for it (R9).
 func TestHandlerTimeout(t *testing.T) {
 	for _, test := range []struct {
 		post       bool

@@ -203,7 +203,7 @@ func TestInlineHoldsTheWorker(t *testing.T) {
 }
 
 // TestInlineKeepsOrder shows that a message is not handled on the sender's stack
-// before those that it sent earlier.
+// before those that it sent earlier (R6).
 func TestInlineKeepsOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})

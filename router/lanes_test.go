@@ -42,7 +42,7 @@ func (m *laneModel) pop() *delivery {
 }
 
 // TestLanesModel compares the lanes with three slices under pushes, removals and
-// pops in any order.
+// pops in any order (R8).
 func TestLanesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -156,7 +156,7 @@ func (r *Router) takeLetter(number uint64) (*DeadLetter, error) {
 	l.prune(r.clock.Now())
 	i, found := l.find(number)
 	if !found {
-		return nil, fmt.Errorf("router: dead letter %d: %w", number, ErrNoLetter)
+		return nil, fmt.Errorf("%w: number %d", ErrNoLetter, number)
 	}
 	d := l.list[i]
 	l.remove(i)

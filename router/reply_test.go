@@ -19,7 +19,7 @@ import (
 )
 
 // TestR5Envelope shows what travels with a message, and that the reply names the
-// message that it answers and who answered.
+// message that it answers and who answered (H9).
 func TestR5Envelope(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})
@@ -133,7 +133,7 @@ func TestR14Reply(t *testing.T) {
 }
 
 // TestRepliesAreChecked shows the door for replies, which uses the recipient's own
-// bounds, and what each side hears of a refusal.
+// bounds, and what each side hears of a refusal (R14).
 func TestRepliesAreChecked(t *testing.T) {
 	for _, test := range []struct {
 		reply  any

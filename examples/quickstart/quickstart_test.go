@@ -88,7 +88,7 @@ func TestTour(t *testing.T) {
 		`✓ the searcher matches, and the veteran does not`,
 		`✓ it calls the capability, and hears that "banana" is there 3 times, in 2 files; so says the counter`,
 		`✓ the call went to the searcher`,
-		`plugin "searcher": invalid: the request does not fit: `,
+		`plugin "searcher": invalid: the request does not fit the capability: `,
 		`✓ plugin "guest" may not discover "text.search": insufficient_permissions (audit record `,
 		`✓ it had 5 lines, in their order`,
 		`✓ the searcher stopped too: it had told `,

@@ -40,7 +40,7 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestWaitingModel compares Waiting with a count over a slice.
+// TestWaitingModel compares Waiting with a count over a slice (R12).
 func TestWaitingModel(t *testing.T) {
 	t.Parallel()
 	type step struct {
