@@ -73,12 +73,12 @@ type Capability struct {
 
 	// Allowed and Denied are the access list: ids of plugins that may find and call
 	// the capability. Whoever is denied may not, whatever Allowed says; if Allowed
-	// is empty, everybody else may whom the policy lets. Only the host sees them.
+	// is empty, everybody else may whom the policy lets. No other plugin sees them.
 	Allowed, Denied []string
 }
 
-// clone returns a deep copy.
-func (c Capability) clone() Capability {
+// Clone returns a deep copy.
+func (c Capability) Clone() Capability {
 	d := c
 	d.Cost, d.Reliability, d.ResponseTime = clonePointer(c.Cost), clonePointer(c.Reliability), clonePointer(c.ResponseTime)
 	d.Categories, d.Input, d.Output = slices.Clone(c.Categories), slices.Clone(c.Input), slices.Clone(c.Output)
@@ -104,7 +104,7 @@ func (c Capability) Check() error {
 	if err := topic.CheckName(c.Name); err != nil {
 		return err
 	}
-	_, err := newRecord(c.clone(), nil)
+	_, err := newRecord(c.Clone(), nil)
 	return err
 }
 

@@ -157,7 +157,7 @@ func (c *Client) Capability(provider, name string) (Capability, bool) {
 	if r == nil || c.hasEnded() || !c.sight().sees(r) {
 		return Capability{}, false
 	}
-	shown := r.clone()
+	shown := r.Clone()
 	if r.client != c {
 		shown.Allowed, shown.Denied = nil, nil
 	}
@@ -166,11 +166,12 @@ func (c *Client) Capability(provider, name string) (Capability, bool) {
 
 // CheckInput checks a request by the Input of a capability that the client itself
 // provides at the moment; without one anything goes. It belongs on the plugin's own
-// worker, since a schema costs what its author made of it. The error is a
-// [*SchemaError].
+// worker, since a schema costs what its author made of it. A []byte that holds JSON has
+// to satisfy it both as that and as the text that it is for encoding/json. The error is
+// a [*SchemaError].
 func (c *Client) CheckInput(name string, request any) error {
 	if r := c.index.record(c.id, name); r != nil && r.client == c && r.input != nil {
-		return r.input.Validate(request)
+		return r.input.ValidatePayload(request)
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func (c *Client) CheckInput(name string, request any) error {
 // CheckOutput is CheckInput for a reply and the Output.
 func (c *Client) CheckOutput(name string, reply any) error {
 	if r := c.index.record(c.id, name); r != nil && r.client == c && r.output != nil {
-		return r.output.Validate(reply)
+		return r.output.ValidatePayload(reply)
 	}
 	return nil
 }

@@ -59,7 +59,12 @@
 // asker, and the guard of the provider still lets it provide the name. Its own
 // capabilities a plugin always sees. A match is advice, not a grant:
 // [Client.MayCall] asks again at the call. What a plugin may not see is in no
-// answer, count or error, and nobody but the host sees an access list.
+// answer, count or error, and nobody but the host and its plugin sees an access
+// list.
+//
+// The rule is for those who name the capability. Who may send to the provider can
+// also send it a message of that type; what such a message then meets is the access
+// list, and the schemas.
 //
 // # Schemas
 //

@@ -71,7 +71,7 @@ func (m *mistakes) atMost(field string, n, most int, of string) {
 
 // within notes a number that is out of its range, or no number.
 func within[T int | float64](m *mistakes, field string, got, least, most T) {
-	if !(got >= least && got <= most) { // NaN is neither.
+	if !(got >= least && got <= most) { //nolint:staticcheck // NaN is neither, and the other way round it would pass.
 		m.add(field, nil, "it is %v; expected %v to %v", got, least, most)
 	}
 }

@@ -65,7 +65,7 @@ func TestRequireFilters(t *testing.T) {
 			got[m.Plugin] = true
 		}
 		want := map[string]bool{}
-		for _, id := range strings.Fields(test.want) {
+		for id := range strings.FieldsSeq(test.want) {
 			want[id] = true
 		}
 		require.Equal(t, want, got, "%+v", test)
@@ -274,7 +274,7 @@ func TestOneRuleOfVisibility(t *testing.T) {
 		require.Equal(t, test.sees, asker.MayCall("printer", "pdf"), "%+v", test)
 		matches, err := asker.Providers("pdf")
 		if test.may == "discover pdf" {
-			requireDenied(t, err, plugbus.ReasonDeniedByRule)
+			_ = requireDenied(t, err, plugbus.ReasonDeniedByRule)
 		} else {
 			require.NoError(t, err)
 		}
@@ -328,8 +328,11 @@ func TestSilence(t *testing.T) {
 			matches, err := reader.Providers(name)
 			said = append(said, fmt.Sprintf("%+v %v", matches, err))
 			for _, k := range []discovery.Criteria{
-				requiring(name), requiring(name, "pdf"), {Prefer: requiring(name).Require},
-				{Require: discovery.Terms{Categories: []string{"x"}}}, {Require: discovery.Terms{MaxCost: new(9.0)}},
+				requiring(name),
+				requiring(name, "pdf"),
+				{Prefer: requiring(name).Require},
+				{Require: discovery.Terms{Categories: []string{"x"}}},
+				{Require: discovery.Terms{MaxCost: new(9.0)}},
 			} {
 				matches, err = reader.Find(k)
 				candidates, failed := reader.Candidates(k)
@@ -356,7 +359,7 @@ func TestProvidersPassesTheDoor(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, matches)
 	_, err = reader.Providers("a..b")
-	requireDenied(t, err, plugbus.ReasonInvalidName)
+	_ = requireDenied(t, err, plugbus.ReasonInvalidName)
 	guard.permit.Acts = never{}
 	_, err = reader.Providers("pdf")
 	require.Equal(t, time.Minute, requireDenied(t, err, plugbus.ReasonRateLimitExceeded).RetryAfter)

@@ -150,7 +150,7 @@ func (x *Index) Snapshot() []Record {
 	x.mu.RUnlock()
 	all := make([]Record, len(records))
 	for i, r := range records {
-		all[i] = Record{r.client.id, r.clone(), r.revision, r.figures(x.opts.MinSamples)}
+		all[i] = Record{r.client.id, r.Clone(), r.revision, r.figures(x.opts.MinSamples)}
 	}
 	slices.SortFunc(all, func(a, b Record) int {
 		return cmp.Or(cmp.Compare(a.Plugin, b.Plugin), cmp.Compare(a.Capability.Name, b.Capability.Name))

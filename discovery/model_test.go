@@ -267,8 +267,11 @@ func TestQueriesUseTheIndex(t *testing.T) {
 	}
 	reader := newClient(t, x, "reader", nil)
 	for _, terms := range []discovery.Terms{
-		{Capabilities: []string{"common", "rare"}}, {Capabilities: []string{"rare"}}, {Categories: []string{"few", "many"}},
-		{Capabilities: []string{"common"}, Categories: []string{"few"}}, {Capabilities: []string{"none"}},
+		{Capabilities: []string{"common", "rare"}},
+		{Capabilities: []string{"rare"}},
+		{Categories: []string{"few", "many"}},
+		{Capabilities: []string{"common"}, Categories: []string{"few"}},
+		{Capabilities: []string{"none"}},
 	} {
 		_ = find(t, reader, discovery.Criteria{Require: terms})
 		for _, id := range slices.Sorted(maps.Keys(guards)) {

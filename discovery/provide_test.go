@@ -42,9 +42,9 @@ func TestProvideOnlyForOneself(t *testing.T) {
 	require.Equal(t, plugbus.VerbProvide, denied.Verb)
 	require.Equal(t, "secrets", denied.Object)
 	err := printer.Provide(discovery.Capability{Name: "a..b"})
-	requireDenied(t, err, plugbus.ReasonInvalidName)
+	_ = requireDenied(t, err, plugbus.ReasonInvalidName)
 	require.ErrorIs(t, err, plugbus.ErrInvalid)
-	requireDenied(t, printer.Provide(discovery.Capability{}), plugbus.ReasonInvalidName)
+	_ = requireDenied(t, printer.Provide(discovery.Capability{}), plugbus.ReasonInvalidName)
 	require.Len(t, guard.refused, 3)
 	require.Len(t, x.Snapshot(), 1)
 
@@ -71,7 +71,7 @@ func TestProvidePassesTheDoor(t *testing.T) {
 		x := newIndex(t, discovery.Options{})
 		c := full()
 		c.Metadata["page"] = "<script>"
-		requireDenied(t, newClient(t, x, "printer", guard).Provide(c), test.reason)
+		_ = requireDenied(t, newClient(t, x, "printer", guard).Provide(c), test.reason)
 		require.Empty(t, x.Snapshot())
 	}
 }
@@ -193,7 +193,7 @@ func TestMistakes(t *testing.T) {
 		for _, c := range []discovery.Capability{{Name: "pdf", Cost: &f}, {Name: "pdf", Reliability: &f}} {
 			x := newIndex(t, discovery.Options{})
 			err := newClient(t, x, "printer", nil).Provide(c)
-			requireDenied(t, err, plugbus.ReasonInvalidPayload)
+			_ = requireDenied(t, err, plugbus.ReasonInvalidPayload)
 			require.ErrorIs(t, err, plugbus.ErrInvalid)
 			require.ErrorIs(t, c.Check(), plugbus.ErrInvalid)
 			require.Empty(t, x.Snapshot())
@@ -229,7 +229,10 @@ func TestCheckInput(t *testing.T) {
 	type page struct{ Number int }
 	require.NoError(t, printer.CheckInput("pdf.render", page{1}))
 	require.NoError(t, printer.CheckOutput("pdf.render", "text"))
-	for _, err := range []error{printer.CheckInput("pdf.render", "text"), printer.CheckOutput("pdf.render", page{1})} {
+	require.NoError(t, printer.CheckOutput("pdf.render", plugbus.Shared("text")))
+	for _, err := range []error{
+		printer.CheckInput("pdf.render", "text"), printer.CheckInput("pdf.render", plugbus.Shared("text")), printer.CheckOutput("pdf.render", page{1}),
+	} {
 		_, ok := errors.AsType[*discovery.SchemaError](err)
 		require.True(t, ok, "%v", err)
 		require.ErrorIs(t, err, plugbus.ErrInvalid)
@@ -262,7 +265,7 @@ func TestQuotas(t *testing.T) {
 	provide(t, a, discovery.Capability{Name: "x", Documentation: strings.Repeat("a", 901)})
 	provide(t, a, named("x")...)
 	provide(t, a, discovery.Capability{Name: "y", Documentation: strings.Repeat("a", 900)})
-	requireDenied(t, none.Provide(discovery.Capability{Name: "x"}), plugbus.ReasonQuotaExceeded)
+	_ = requireDenied(t, none.Provide(discovery.Capability{Name: "x"}), plugbus.ReasonQuotaExceeded)
 
 	provide(t, b, named("x", "y")...)
 	denied = requireDenied(t, b.Provide(discovery.Capability{Name: "z"}), plugbus.ReasonQuotaExceeded)

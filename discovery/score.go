@@ -24,8 +24,13 @@ type part struct {
 
 func (p Points) all() []part {
 	return []part{
-		{"Required", p.Required}, {"Category", p.Category}, {"Version", p.Version}, {"Reliability", p.Reliability},
-		{"Capability", p.Capability}, {"Cost", p.Cost}, {"ResponseTime", p.ResponseTime},
+		{"Required", p.Required},
+		{"Category", p.Category},
+		{"Version", p.Version},
+		{"Reliability", p.Reliability},
+		{"Capability", p.Capability},
+		{"Cost", p.Cost},
+		{"ResponseTime", p.ResponseTime},
 	}
 }
 

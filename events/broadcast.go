@@ -39,6 +39,9 @@ func (a *Audience) includes(b *Bus, sender, id string) bool {
 // [Client.Emit] does, and returns the same errors; it does not take
 // [WaitForRoom].
 func (c *Client) Broadcast(ctx context.Context, name string, data any, to Audience, options ...EmitOption) (Receipt, error) {
+	if ctx == nil {
+		return Receipt{}, c.noContext("broadcasts", name)
+	}
 	var o emitOptions
 	if err := o.apply(name, options); err != nil {
 		return Receipt{}, err

@@ -214,17 +214,14 @@ func (b *Bus) Close(ctx context.Context) error {
 // Idle waits until no event waits and no handler runs, and returns nil; or until
 // ctx is done, and returns its error. Handlers that were abandoned do not count.
 func (b *Bus) Idle(ctx context.Context) error {
-	for {
-		changed := b.idle.Next()
-		if l := b.Ledger(); l.Waiting == 0 && l.Running == 0 && !b.catchingUp() {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("events: wait until idle: %w", ctx.Err())
-		}
+	quiet := func() bool {
+		l := b.Ledger()
+		return l.Waiting == 0 && l.Running == 0 && !b.catchingUp()
 	}
+	if err := b.idle.Until(ctx, quiet); err != nil {
+		return fmt.Errorf("events: wait until idle: %w", err)
+	}
+	return nil
 }
 
 // catchingUp reports whether a subscription still reads the history.

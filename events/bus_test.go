@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
 )
 
@@ -147,3 +148,23 @@ func closedGate(t testing.TB) *gate {
 }
 
 func nothing(context.Context, events.Event) error { return nil }
+
+// TestNilContext shows that a call without a context is an error, and no panic.
+func TestNilContext(t *testing.T) {
+	t.Parallel()
+	bus := openBus(t, events.Options{})
+	a := joinBus(t, bus, "a")
+	var none context.Context
+	_, emitted := a.Emit(none, "word.said", 1)
+	_, waited := a.Emit(none, "word.said", 1, events.WaitForRoom())
+	_, broadcast := a.Broadcast(none, "word.said", 1, events.Audience{})
+	errs := []error{emitted, waited, broadcast}
+	for _, err := range a.Replay(none, "**", events.All()) {
+		errs = append(errs, err)
+	}
+	require.Len(t, errs, 4)
+	for _, err := range errs {
+		require.ErrorIs(t, err, plugbus.ErrInvalid)
+		require.ErrorContains(t, err, "the context is nil")
+	}
+}

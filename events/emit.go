@@ -43,8 +43,11 @@ func (r Receipt) ID() plugbus.ID {
 // The chain of ctx goes with the event; its deadline and cancellation matter
 // only while Emit waits for room. The error is a [*plugbus.DeniedError],
 // [ErrClosed], an [*OptionError], or, with WaitForRoom, an error that matches
-// [ErrNoRoom].
+// [ErrNoRoom]. For a nil ctx it matches [plugbus.ErrInvalid].
 func (c *Client) Emit(ctx context.Context, name string, data any, options ...EmitOption) (Receipt, error) {
+	if ctx == nil {
+		return Receipt{}, c.noContext("emits", name)
+	}
 	if len(options) > 0 {
 		return c.emitWith(ctx, name, data, options)
 	}
@@ -60,6 +63,10 @@ func (c *Client) Emit(ctx context.Context, name string, data any, options ...Emi
 		}
 	}
 	return Receipt{}, c.refuseMoving(plugbus.VerbEmit, name)
+}
+
+func (c *Client) noContext(acts, name string) error {
+	return fmt.Errorf("plugin %q %s %q: the context is nil; pass on the one that you were given, or context.Background(): %w", c.id, acts, plugbus.CutText(name), plugbus.ErrInvalid)
 }
 
 // maxMoves bounds how often one act is checked anew because the policy moved. No
@@ -125,7 +132,7 @@ func (c *Client) admit(ctx context.Context, verb plugbus.Verb, r *route, data an
 	}
 	act := &door.Act{ // By pointer, since a value would be built and then copied.
 		Plugin: c.id, Verb: verb, Object: r.origin.name, Permit: r.permit,
-		Cause: chain.Deeper(chain.From(ctx), c.actor.Serving()), MaxDepth: c.bus.opts.MaxDepth,
+		Cause: c.actor.Cause(ctx), MaxDepth: c.bus.opts.MaxDepth,
 	}
 	parcel := &door.Parcel{Data: data, Headers: o.headers, Texts: [2]string{o.correlation}}
 	now, refusal := door.Check(c.bus.clock, act, parcel)

@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -243,7 +244,7 @@ type correlationIDOption struct{ id string }
 
 func (opt correlationIDOption) applyEmit(o *emitOptions) error {
 	if opt.id == "" || len(opt.id) > topic.MaxBytes {
-		return &OptionError{"CorrelationID", plugbus.CutText(opt.id), "1 to 255 bytes"}
+		return &OptionError{"CorrelationID", strconv.Quote(plugbus.CutText(opt.id)), "1 to 255 bytes"}
 	}
 	o.correlation = opt.id
 	return nil

@@ -247,6 +247,10 @@ func (s *Subscription) stopReading() {
 func (c *Client) Replay(ctx context.Context, pattern string, from From) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		fail := func(err error) { yield(Event{}, err) }
+		if ctx == nil {
+			fail(c.noContext("replays", pattern))
+			return
+		}
 		if err := from.check(); err != nil {
 			fail(err)
 			return

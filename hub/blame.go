@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
@@ -41,17 +42,22 @@ func (h *Hub) eventFailed(f events.Failure) {
 
 var errLeftBehind = errors.New("it had not returned when the plugin left; Hub.Leaks names it until it does")
 
-// eventSlow hears of handlers that run long.
+// eventSlow hears of handlers of events that run long.
 func (h *Hub) eventSlow(s events.Slow) {
-	m := h.owner(s.Plugin)
+	h.slow(s.Plugin, s.Site, s.For, "pattern", s.Pattern, "set events.Timeout")
+}
+
+// slow notes that a handler runs long, and says what may help.
+func (h *Hub) slow(plugin, site string, d time.Duration, kind, name, remedy string) {
+	m := h.owner(plugin)
 	if m == nil {
 		return
 	}
 	h.mu.Lock()
 	m.slow++
 	h.mu.Unlock()
-	m.session.logger.Warn("a handler has not returned; while it runs, the plugin handles nothing else: let it obey its context, or set events.Timeout",
-		"pattern", s.Pattern, "site", s.Site, "for", s.For)
+	m.session.logger.Warn("a handler has not returned; while it runs, the plugin handles nothing else: let it obey its context, or "+remedy,
+		kind, name, "site", site, "for", d)
 }
 
 // owner returns the member with an id, also when it has left and something of
@@ -117,15 +123,7 @@ func (h *Hub) messageFailed(f router.Failure) {
 
 // messageSlow hears of handlers of messages that run long.
 func (h *Hub) messageSlow(s router.Slow) {
-	m := h.owner(s.Plugin)
-	if m == nil {
-		return
-	}
-	h.mu.Lock()
-	m.slow++
-	h.mu.Unlock()
-	m.session.logger.Warn("a handler has not returned; while it runs, the plugin handles nothing else: let it obey its context, or set router.Timeout or router.Concurrent",
-		"type", s.Type, "site", s.Site, "for", s.For)
+	h.slow(s.Plugin, s.Site, s.For, "type", s.Type, "set router.Timeout or router.Concurrent")
 }
 
 // served hears from the router of calls of capabilities.

@@ -72,7 +72,7 @@ var ways = map[string]func(t testing.TB, h *hub.Hub, s *hub.Session){
 	"handler of a stream panics": func(t testing.TB, h *hub.Hub, s *hub.Session) {
 		route, err := s.HandleStream("job", func(context.Context, router.Message, func(any) bool) error { panic("boo") })
 		require.NoError(t, err)
-		_, err = readAll(t.Context(), h.Host(), s.ID(), "job", 1)
+		err = readAll(t.Context(), h.Host(), s.ID(), "job", 1)
 		require.Error(t, err)
 		route.Remove()
 	},
@@ -106,21 +106,24 @@ var harmless = map[string]func(t testing.TB, h *hub.Hub, s *hub.Session){
 		defer cancel()
 		_, err = h.Host().Send(ctx, s.ID(), "job", 1)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		_, err = readAll(ctx, h.Host(), s.ID(), "job", 1)
+		err = readAll(ctx, h.Host(), s.ID(), "job", 1)
 		require.Error(t, err)
 		<-time.After(3 * time.Second)
 		route.Remove()
 	},
 	"sender does not read": func(t testing.TB, h *hub.Hub, s *hub.Session) {
+		var last error
 		route, err := s.HandleStream("job", func(_ context.Context, _ router.Message, yield func(any) bool) error {
-			for yield(1) { //nolint:revive // Until the reader is too slow.
+			for yield(1) { // Until the reader is too slow.
 			}
 			return nil
 		})
 		require.NoError(t, err)
-		for range h.Host().Stream(t.Context(), s.ID(), "job", 1) {
+		for _, err := range h.Host().Stream(t.Context(), s.ID(), "job", 1) {
 			<-time.After(time.Minute)
+			last = err
 		}
+		require.ErrorIs(t, last, router.ErrIdle)
 		route.Remove()
 	},
 	"some acts are refused": func(t testing.TB, _ *hub.Hub, s *hub.Session) {

@@ -70,8 +70,12 @@ const maxAttempts = 8
 // The error of the only attempt is returned as it is: see [router.Client.Send].
 // Otherwise it is a [*CallError], which matches [ErrNoProvider] if there was none;
 // or a [*plugbus.DeniedError] if the plugin may not discover the capability,
-// whether somebody provides it or not.
+// whether somebody provides it or not; or it is [ErrClosed]; or it matches
+// [plugbus.ErrInvalid], for an option out of its range or a nil ctx.
 func (s *Session) Call(ctx context.Context, capability string, request any, options ...discovery.CallOption) (router.Response, error) {
+	if ctx == nil {
+		return router.Response{}, fmt.Errorf("plugin %q calls %q: the context is nil; pass on the one that you were given, or context.Background(): %w", s.id, plugbus.CutText(capability), plugbus.ErrInvalid)
+	}
 	o, err := discovery.CallOptionsOf(options...)
 	if err != nil {
 		return router.Response{}, fmt.Errorf("plugin %q calls %q: %w", s.id, plugbus.CutText(capability), err)
@@ -141,12 +145,12 @@ func mayGoOn(err error, idempotent bool) bool {
 		return idempotent && (remote.Retryable || remote.Code == plugbus.CodeInternal || remote.Code == plugbus.CodeUnavailable)
 	}
 	if denied, ok := errors.AsType[*plugbus.DeniedError](err); ok {
-		switch denied.Reason { //nolint:exhaustive // The others would be the same at every provider.
+		switch denied.Reason {
 		case plugbus.ReasonRecipientCannotReceive, plugbus.ReasonNoSendPermission, plugbus.ReasonTrustLevelMismatch,
 			plugbus.ReasonDeniedByRule, plugbus.ReasonUnknownPlugin, plugbus.ReasonCycle:
 			return true
 		}
-		return false
+		return false // It would be the same at every provider.
 	}
 	_, unsent := errors.AsType[*router.SendError](err)
 	return unsent

@@ -233,3 +233,13 @@ func TestV16RightsAtTheCall(t *testing.T) {
 	swap(t, h, policyOf(t, `"p": {"provide": true, "receive": true}, "asker": {"send": true, "discover": true}`))
 	require.NoError(t, call())
 }
+
+// TestCallWithoutContext shows that it is an error, and no panic.
+func TestCallWithoutContext(t *testing.T) {
+	h := open(t, hub.Options{})
+	provide(t, join(t, h, "p"), hub.Capability{Name: "doing"}, echo)
+	var none context.Context
+	_, err := join(t, h, "asker").Call(none, "doing", 1)
+	require.ErrorIs(t, err, plugbus.ErrInvalid)
+	require.ErrorContains(t, err, "the context is nil")
+}

@@ -129,11 +129,19 @@ func (s *Session) serving(name string, handler router.Handler) router.Handler {
 		if err != nil {
 			return nil, err
 		}
-		if err := s.finder.CheckOutput(name, reply); err != nil {
+		if err := s.finder.CheckOutput(name, payloadOf(reply)); err != nil {
 			return nil, &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "the reply is not what the capability promises: " + reasonOf(err)}
 		}
 		return reply, nil
 	}
+}
+
+// payloadOf returns what the requester gets of what a handler returns.
+func payloadOf(reply any) any {
+	if got, ok := reply.(router.Response); ok {
+		return got.Data()
+	}
+	return reply
 }
 
 // servingAny is serving for a handler of all types, of which those that the
@@ -173,7 +181,7 @@ func (s *Session) servingStream(name string, handler router.StreamHandler) route
 		}
 		var misfit error
 		err := handler(ctx, m, func(chunk any) bool {
-			if err := s.finder.CheckOutput(name, chunk); err != nil {
+			if err := s.finder.CheckOutput(name, payloadOf(chunk)); err != nil {
 				misfit = &plugbus.RemoteError{Code: plugbus.CodeInternal, Message: "a chunk is not what the capability promises: " + reasonOf(err)}
 			}
 			return misfit == nil && yield(chunk)
@@ -196,6 +204,14 @@ func (s *Session) Find(criteria discovery.Criteria) ([]discovery.Match, error) {
 // [discovery.Client.Providers].
 func (s *Session) Providers(capability string) ([]discovery.Match, error) {
 	return s.finder.Providers(capability)
+}
+
+// Capability returns what a plugin declares about a capability that it provides:
+// its description, schemas and examples, but not its access list, unless it is the
+// plugin's own. It is false if the plugin may not know of it. See
+// [discovery.Client.Capability].
+func (s *Session) Capability(provider, name string) (discovery.Capability, bool) {
+	return s.finder.Capability(provider, name)
 }
 
 // Candidates returns every provider that the plugin may know of, with its score by
@@ -265,6 +281,10 @@ func (h *Hub) tellDependants(lost []string) {
 
 func (h *Hub) tellDependant(m *member, name string) {
 	id := m.manifest.ID
+	dependant, calls := m.plugin.(Dependant)
+	if calls && h.telling(m, name) {
+		return
+	}
 	m.session.logger.Warn("nobody provides any more what the plugin requires", "capability", name)
 	h.record(audit.Entry{
 		Event: "plugin.requirement-lost", Actor: hubID, Target: id,
@@ -275,16 +295,43 @@ func (h *Hub) tellDependant(m *member, name string) {
 		h.logger.Error("the hub could not emit its own event", "event", notice.Event, "error", err)
 	}
 	h.desk.post(h.opts.NoticeBoard, notice)
-	dependant, ok := m.plugin.(Dependant)
-	if !ok {
+	if !calls {
 		return
 	}
+	h.losses.Add(1)
 	h.actors.Go(func() { // Ends with the call, or with the wait limit.
+		defer func() {
+			h.told(m, name)
+			h.losses.Add(-1)
+			h.heard.Tell()
+		}()
 		err := m.call(m.session.ctx, "RequirementLost", func(ctx context.Context) error { return dependant.RequirementLost(ctx, name) })
 		if err != nil {
 			m.session.logger.Warn("the plugin did not take it well that a requirement was lost", "capability", name, "error", textOf(err))
 		}
 	})
+}
+
+// telling reports whether a plugin is being told of a loss. Then it will be told once
+// more: a provider may come and go faster than others hear of it.
+func (h *Hub) telling(m *member, name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, already := m.telling[name]
+	m.telling[name] = already
+	return already
+}
+
+// told notes that a plugin has been told of a loss, and tells it of one that came
+// meanwhile.
+func (h *Hub) told(m *member, name string) {
+	h.mu.Lock()
+	again := m.telling[name] && m.state != Draining && m.state != Stopped && !h.provided(name)
+	delete(m.telling, name)
+	h.mu.Unlock()
+	if again {
+		h.tellDependant(m, name)
+	}
 }
 
 // provided reports whether the host or a plugin that has joined and does not leave

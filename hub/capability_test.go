@@ -30,7 +30,7 @@ func TestV19SchemasOfCalls(t *testing.T) {
 			t.Log(way)
 			h := open(t, hub.Options{})
 			asker, calls := join(t, h, "asker"), 0
-			handler := func(_ context.Context, m router.Message) (any, error) {
+			handler := func(_ context.Context, m router.Message) (any, error) { //nolint:unparam // It is a handler.
 				calls++
 				if m.Data() == 1 {
 					return "one", nil
@@ -52,7 +52,9 @@ func TestV19SchemasOfCalls(t *testing.T) {
 				case "HandleStream":
 					_, err = s.HandleStream("doing", func(ctx context.Context, m router.Message, yield func(any) bool) error {
 						reply, err := handler(ctx, m)
-						_ = yield(reply) && yield(reply)
+						for range 2 {
+							_ = yield(reply)
+						}
 						return err
 					})
 				}
@@ -60,8 +62,7 @@ func TestV19SchemasOfCalls(t *testing.T) {
 			})))
 			act := func(data any) error {
 				if way == "HandleStream" {
-					_, err := readAll(t.Context(), asker, "p", "doing", data)
-					return err
+					return readAll(t.Context(), asker, "p", "doing", data)
 				}
 				_, err := asker.Call(t.Context(), "doing", data)
 				_, direct := asker.Send(t.Context(), "p", "doing", data)
@@ -86,7 +87,7 @@ func TestV19BeforeStartHasReturned(t *testing.T) {
 		var err error
 		require.NoError(t, h.Register(t.Context(), hub.Func(m, func(_ context.Context, s *hub.Session) error {
 			serve(t, s, "doing", func(context.Context, router.Message) (any, error) { return "done", nil }, router.Concurrent(1))
-			_, err = h.Host().Send(t.Context(), "p", "doing", "no number")
+			_, err = h.Host().Send(t.Context(), "p", "doing", "no number") //nolint:contextcheck // The host acts here, not the plugin.
 			return nil
 		})))
 		require.Equal(t, plugbus.CodeInvalid, remote(t, err).Code)
@@ -360,4 +361,53 @@ func TestMeasuredFigures(t *testing.T) {
 			require.Equal(t, test.took, f.ResponseTime.Value)
 		})
 	}
+}
+
+// TestCapability shows what a plugin may read of a capability of another: all of it
+// but the access list, and nothing if it may not know of it (V15).
+func TestCapability(t *testing.T) {
+	h := open(t, hub.Options{})
+	p := join(t, h, "p")
+	c := hub.Capability{Name: "doing", Description: "does it", Input: json.RawMessage(`{"type": "number"}`), Denied: []string{"stranger"}}
+	provide(t, p, c, echo)
+	own, ok := p.Capability("p", "doing")
+	require.True(t, ok)
+	require.Equal(t, c, own)
+	seen, ok := join(t, h, "asker").Capability("p", "doing")
+	require.True(t, ok)
+	c.Denied = nil
+	require.Equal(t, c, seen)
+	_, ok = join(t, h, "stranger").Capability("p", "doing")
+	require.False(t, ok)
+}
+
+// TestAccessBesideSenders shows that the access list of a capability does not take
+// the place of what the plugin says of its handler: both hold.
+func TestAccessBesideSenders(t *testing.T) {
+	h := open(t, hub.Options{})
+	p, asker := join(t, h, "p"), join(t, h, "asker")
+	provide(t, p, hub.Capability{Name: "doing", Denied: []string{"other"}}, echo, router.Senders([]string{"asker", "other"}, nil))
+	for _, id := range []string{"other", "third"} {
+		_, err := join(t, h, id).Send(t.Context(), "p", "doing", 1)
+		denied(t, err, plugbus.ReasonRecipientCannotReceive)
+	}
+	_, err := asker.Send(t.Context(), "p", "doing", 1)
+	require.NoError(t, err)
+}
+
+// TestOutputOfAReplyPassedOn shows that the schema holds for the payload of a reply
+// that a handler got from another plugin and returns as it is (V19).
+func TestOutputOfAReplyPassedOn(t *testing.T) {
+	h := open(t, hub.Options{})
+	p, q, asker := join(t, h, "p"), join(t, h, "q"), join(t, h, "asker")
+	serve(t, q, "echo", echo)
+	provide(t, p, hub.Capability{Name: "doing", Output: json.RawMessage(`{"type": "string"}`)}, func(ctx context.Context, m router.Message) (any, error) {
+		return p.Send(ctx, "q", "echo", m.Data())
+	})
+	reply, err := asker.Call(t.Context(), "doing", "done")
+	require.NoError(t, err)
+	require.Equal(t, "done", reply.Data())
+	_, err = asker.Call(t.Context(), "doing", 1)
+	require.Equal(t, plugbus.CodeInternal, remote(t, err).Code)
+	require.ErrorContains(t, err, "not what the capability promises")
 }

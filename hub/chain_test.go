@@ -60,8 +60,7 @@ func TestS5Relay(t *testing.T) {
 		},
 		"Post": func(ctx context.Context, s *hub.Session) error { return s.Post(ctx, "noble", "do.it", 1) },
 		"Stream": func(ctx context.Context, s *hub.Session) error {
-			_, err := readAll(ctx, s, "noble", "do.all", 1)
-			return err
+			return readAll(ctx, s, "noble", "do.all", 1)
 		},
 		"Call": func(ctx context.Context, s *hub.Session) error { _, err := s.Call(ctx, "doing", 1); return err },
 		"another context": func(_ context.Context, s *hub.Session) error {
@@ -91,9 +90,9 @@ func TestS5Relay(t *testing.T) {
 				require.NoError(t, err)
 				require.NoError(t, noble.Provide(hub.Capability{Name: "doing"}, box.handle))
 				var result error
-				on := func(ctx context.Context, _ router.Message) (any, error) { result = act(ctx, relay); return nil, nil }
-				serve(t, relay, "relay", on)
-				_, err = relay.HandleTopic("relay", func(ctx context.Context, m router.Message) error { _, err := on(ctx, m); return err })
+				on := func(ctx context.Context, _ router.Message) error { result = act(ctx, relay); return nil } //nolint:unparam // It is a handler.
+				serve(t, relay, "relay", func(ctx context.Context, m router.Message) (any, error) { return nil, on(ctx, m) })
+				_, err = relay.HandleTopic("relay", on)
 				require.NoError(t, err)
 				_, err = relay.Subscribe("relay", func(ctx context.Context, _ events.Event) error { result = act(ctx, relay); return nil })
 				require.NoError(t, err)
@@ -105,7 +104,7 @@ func TestS5Relay(t *testing.T) {
 				require.Empty(t, box.types())
 				require.NotEmpty(t, entries(t, h, audit.Query{Actor: "relay", Outcome: plugbus.Refused}))
 
-				synctest.Wait() // Idle is told before the worker has let go of the chain.
+				synctest.Wait() // Of an event, Idle is told before the worker has let go of the chain.
 				require.NoError(t, act(t.Context(), relay), "by itself")
 				idle(t, h)
 				require.Len(t, box.types(), 1)

@@ -47,17 +47,17 @@
 // Everything that the hub calls of one plugin runs one at a time, on a worker of
 // the plugin's own: Start, then its handlers, health checks, and Stop. So a
 // plugin needs no locks for what only these touch, and a plugin that hangs delays
-// nobody else. Only handlers with events.Concurrent, and what the plugin starts
-// with [Session.Go], run beside them. A handler must not wait for another handler
+// nobody else. Only handlers with events.Concurrent or router.Concurrent, and what
+// the plugin starts with [Session.Go], run beside them. A handler must not wait for another handler
 // of its own plugin, and Start must not wait for an event.
 //
 // # Capabilities
 //
 // A plugin declares in its [Manifest] what it provides, and handles the messages
 // of that name; or it does both at once, at any time, by [Session.Provide]. Others
-// find it by [Session.Find] and [Session.Providers], as far as the policy and the
-// capability's own access list let them, and by the same rule they [Session.Call]
-// it. Schemas are enforced on what goes in and comes out, on the provider's worker.
+// find it by [Session.Find] and [Session.Providers], read what it is by
+// [Session.Capability], as far as the policy and the capability's own access list
+// let them, and by the same rule they [Session.Call] it. Schemas are enforced on what goes in and comes out, on the provider's worker.
 // A provider that starts, leaves, is in quarantine or has no room is left out. How
 // reliable and fast one is, is measured. A caller is to blame for what it asks, and
 // for a deadline of its own; neither counts against the provider.

@@ -35,8 +35,7 @@ var letters = []letter{
 		return s.Post(ctx, to, "say.it", data)
 	}},
 	{"Stream", func(ctx context.Context, s *hub.Session, to string, data any) error {
-		_, err := readAll(ctx, s, to, "say.all", data)
-		return err
+		return readAll(ctx, s, to, "say.all", data)
 	}},
 	{"Call", func(ctx context.Context, s *hub.Session, to string, data any) error {
 		_, err := s.Call(ctx, "of."+to, data)
@@ -212,7 +211,7 @@ func TestReplies(t *testing.T) {
 				case "Send":
 					_, err = asker.Send(t.Context(), "replier", "ask", 1)
 				case "Stream":
-					_, err = readAll(t.Context(), asker, "replier", "ask.all", 1)
+					err = readAll(t.Context(), asker, "replier", "ask.all", 1)
 				case "Call":
 					_, err = asker.Call(t.Context(), "asking", 1)
 				}

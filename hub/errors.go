@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/internal/panics"
 )
 
 var (
@@ -88,12 +89,12 @@ func cut(err error) error {
 	return &cutError{textOf(err), err}
 }
 
-// textOf returns the text of an error of a plugin, whose methods may panic.
-func textOf(err error) (text string) {
-	defer func() {
-		if recover() != nil {
-			text = fmt.Sprintf("an error of type %T whose text cannot be had", err)
-		}
-	}()
-	return plugbus.CutText(err.Error())
+// textOf returns the text of an error of a plugin, whose methods may panic, or end
+// their goroutine.
+func textOf(err error) string {
+	text, ok := panics.Read(func() string { return err.Error() })
+	if !ok {
+		text = fmt.Sprintf("an error of type %T whose text cannot be had", err)
+	}
+	return plugbus.CutText(text)
 }

@@ -9,20 +9,22 @@ import (
 
 // A guard is the guard of one session: what security says, unless the plugin is
 // quarantined. Its versions are those of the policy with the low bits for the
-// turns that the plugin took in and out of quarantine, so that they grow, and
-// nothing that was cached before a turn holds after it.
+// turns that the plugin took in and out of quarantine and for what has changed in
+// who provides what, which decides about who may know of whom. So they grow, and
+// nothing that was cached before such a change holds after it.
 type guard struct {
 	*security.Subject
+	provides  *providers            // of the hub
 	turns     atomic.Uint32         // odd while the plugin is quarantined
 	refused   atomic.Uint64         // acts
 	onRefusal func(plugbus.Refusal) // counts floods; may be nil
 }
 
-const turnBits = 20
+const turnBits = 32
 
 // version returns the guard's version under a policy's.
-func version(policy uint64, turns uint32) uint64 {
-	return policy<<turnBits | uint64(turns)&(1<<turnBits-1)
+func (g *guard) version(policy uint64, turns uint32) uint64 {
+	return policy<<turnBits | uint64(turns+g.provides.changes.Load())
 }
 
 // quarantined reports whether the plugin is quarantined.
@@ -31,17 +33,17 @@ func (g *guard) quarantined() bool { return g.turns.Load()&1 != 0 }
 // turn takes the plugin into quarantine or out of it. hub.mu is held.
 func (g *guard) turn() { g.turns.Add(1) }
 
-func (g *guard) Version() uint64 { return version(g.Subject.Version(), g.turns.Load()) }
+func (g *guard) Version() uint64 { return g.version(g.Subject.Version(), g.turns.Load()) }
 
 // stamp returns what ask returns with a version of the guard's, or a refusal if
 // the plugin is quarantined.
 func (g *guard) stamp(ask func() *plugbus.Permit) *plugbus.Permit {
 	turns := g.turns.Load()
 	if turns&1 != 0 {
-		return &plugbus.Permit{Version: version(g.Subject.Version(), turns), Reason: plugbus.ReasonQuarantined}
+		return &plugbus.Permit{Version: g.version(g.Subject.Version(), turns), Reason: plugbus.ReasonQuarantined}
 	}
 	stamped := *ask()
-	stamped.Version = version(stamped.Version, turns)
+	stamped.Version = g.version(stamped.Version, turns)
 	return &stamped
 }
 
@@ -83,7 +85,7 @@ func (g *guard) Refuse(r plugbus.Refusal) error {
 // names and nothing else could.
 type hubGuard struct{ authority *security.Authority }
 
-func (g hubGuard) Version() uint64 { return version(g.authority.Version(), 0) }
+func (g hubGuard) Version() uint64 { return g.authority.Version() << turnBits }
 
 func (g hubGuard) Permit(plugbus.Verb, string) *plugbus.Permit {
 	return &plugbus.Permit{Version: g.Version()}

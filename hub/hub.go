@@ -19,6 +19,7 @@ import (
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/clock"
+	"github.com/plugbus/plugbus/internal/notice"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 )
@@ -98,6 +99,8 @@ type Hub struct {
 	unclosed  *atomic.Bool   // shared with the clean-up of a hub that was forgotten
 
 	provides providers
+	losses   atomic.Int64  // of requirements, of which a plugin is being told
+	heard    notice.Notice // that it has been
 
 	mu       sync.Mutex // guards below
 	members  map[string]*member
@@ -220,10 +223,10 @@ func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Expl
 	return e
 }
 
-// Idle waits until no event or message waits and no handler runs, and returns
-// nil; or until ctx is done, and returns its error. With the context of a call into
-// a plugin it would wait for that call, and returns an error that matches
-// [plugbus.ErrInvalid].
+// Idle waits until no event or message waits, no handler runs, and no [Dependant]
+// is being told of a loss, and returns nil; or until ctx is done, and returns its
+// error. With the context of a call into a plugin it would wait for that call, and
+// returns an error that matches [plugbus.ErrInvalid].
 func (h *Hub) Idle(ctx context.Context) error {
 	if actor.Owner(ctx) != nil {
 		return fmt.Errorf("hub: a handler cannot wait until no handler runs; call Idle from outside of plugins: %w", plugbus.ErrInvalid)
@@ -236,8 +239,11 @@ func (h *Hub) Idle(ctx context.Context) error {
 		if err := h.router.Idle(ctx); err != nil {
 			return err
 		}
+		if err := h.heard.Until(ctx, func() bool { return h.losses.Load() == 0 }); err != nil {
+			return fmt.Errorf("hub: wait until idle: %w", err)
+		}
 		// Each was idle at one moment between these two looks. If nothing was
-		// accepted between them, both were idle at the last.
+		// accepted between them, all were idle at the last.
 		if h.Ledger().Accepted == before {
 			return nil
 		}

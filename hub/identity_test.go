@@ -16,10 +16,10 @@ import (
 
 // TestIdentity shows that no call of a session takes a sender (H1): its methods
 // take names, payloads and options, and no option takes more. What is sent to one
-// plugin has two names, the recipient's and its own.
+// plugin, or known of it, has two names, that plugin's and its own.
 func TestIdentity(t *testing.T) {
 	session := reflect.TypeFor[*hub.Session]()
-	addressed := map[string]bool{"Send": true, "Stream": true, "Post": true}
+	addressed := map[string]bool{"Send": true, "Stream": true, "Post": true, "Capability": true}
 	for m := range session.Methods() {
 		strs := 0
 		for j := 1; j < m.Type.NumIn(); j++ {

@@ -123,7 +123,7 @@ func (h *Hub) everyMember() []*member {
 		all = append(all, m)
 	}
 	for m := range h.gone {
-		if m != h.host {
+		if m != h.host && m != h.members[m.manifest.ID] { // As one is whose place is kept for its successor.
 			all = append(all, m)
 		}
 	}

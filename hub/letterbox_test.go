@@ -35,7 +35,9 @@ func (l *letterbox) consume(ctx context.Context, m router.Message) error {
 // stream is a handler that replies with what it got, twice.
 func (l *letterbox) stream(ctx context.Context, m router.Message, yield func(any) bool) error {
 	chunk, err := l.handle(ctx, m)
-	_ = yield(chunk) && yield(chunk)
+	for range 2 {
+		_ = yield(chunk)
+	}
 	return err
 }
 
@@ -58,15 +60,14 @@ func serve(t testing.TB, s *hub.Session, typ string, handler router.Handler, opt
 	return route
 }
 
-// readAll reads a stream, and returns its chunks and its error.
-func readAll(ctx context.Context, s *hub.Session, to, typ string, data any, options ...router.SendOption) (chunks []any, err error) {
-	for chunk, e := range s.Stream(ctx, to, typ, data, options...) {
-		if e != nil {
-			return chunks, e
+// readAll reads a stream, and returns its error.
+func readAll(ctx context.Context, s *hub.Session, to, typ string, data any) error {
+	for _, err := range s.Stream(ctx, to, typ, data) {
+		if err != nil {
+			return err
 		}
-		chunks = append(chunks, chunk.Data())
 	}
-	return chunks, nil
+	return nil
 }
 
 // echo replies with what it got.

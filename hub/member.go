@@ -65,14 +65,15 @@ type member struct {
 	failed    uint64      // since it joined
 	lastError string
 	slow      uint64
-	stuck     []string // calls that have not returned
-	lost      []string // what it provided when it left
+	stuck     []string        // calls that have not returned
+	lost      []string        // what it provided when it left
+	telling   map[string]bool // the losses that it is being told of, and whether they happened again meanwhile
 }
 
 // join makes the member's session.
 func (m *member) join(subject *security.Subject) (err error) {
 	h, id := m.hub, m.manifest.ID
-	g := &guard{Subject: subject}
+	g := &guard{Subject: subject, provides: &h.provides}
 	if id != security.HostID {
 		g.onRefusal = m.refused
 	}
@@ -100,13 +101,13 @@ func (m *member) join(subject *security.Subject) (err error) {
 	if s.client, err = h.bus.Client(id, o); err != nil {
 		return err
 	}
-	if s.mail, err = h.router.Client(id, ro); err != nil {
+	if s.finder, err = h.index.Client(id, discovery.ClientOptions{Guard: g, Version: m.manifest.Version}); err != nil {
 		_ = s.client.Close(ctx) // It has nothing yet.
 		return err
 	}
-	if s.finder, err = h.index.Client(id, discovery.ClientOptions{Guard: g, Version: m.manifest.Version}); err != nil {
-		_ = s.client.Close(ctx) // They have nothing yet.
-		_ = s.mail.Close(ctx)
+	if s.mail, err = h.router.Client(id, ro); err != nil { // The last one, since it may have mail already.
+		_ = s.client.Close(ctx) // The same.
+		s.finder.Close()
 		return err
 	}
 	m.session = s
@@ -218,13 +219,8 @@ func (m *member) failure(what string, err error, counts bool) {
 	}
 	h.mu.Unlock()
 	attrs := []any{"what", what, "error", cause}
-	switch p := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
-	case *PanicError:
-		attrs = append(attrs, "stack", p.Stack)
-	case *events.PanicError:
-		attrs = append(attrs, "stack", p.Stack)
-	case *router.PanicError:
-		attrs = append(attrs, "stack", p.Stack)
+	if stack := stackOf(err); stack != "" {
+		attrs = append(attrs, "stack", stack)
 	}
 	m.session.logger.Error("the plugin failed", attrs...)
 	if !over {
@@ -241,6 +237,26 @@ func (m *member) failure(what string, err error, counts bool) {
 		Kind: security.PluginQuarantined, Severity: security.High, Plugin: m.manifest.ID,
 		Count: uint64(h.opts.FailureBudget) + 1, Threshold: uint64(h.opts.FailureBudget), Time: now, Record: record,
 	})
+}
+
+// stackOf returns the stack of a panic, or "". A plugin may return one of these errors
+// itself, as a nil pointer too.
+func stackOf(err error) string {
+	switch p := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
+	case *PanicError:
+		if p != nil {
+			return p.Stack
+		}
+	case *events.PanicError:
+		if p != nil {
+			return p.Stack
+		}
+	case *router.PanicError:
+		if p != nil {
+			return p.Stack
+		}
+	}
+	return ""
 }
 
 // overBudget counts a failure, and reports whether it is one more than the

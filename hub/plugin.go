@@ -87,6 +87,9 @@ const MaxCapabilities = 256
 
 func (m Manifest) clone() Manifest {
 	m.Provides = slices.Clone(m.Provides)
+	for i, c := range m.Provides {
+		m.Provides[i] = c.Clone()
+	}
 	m.Requires = slices.Clone(m.Requires)
 	return m
 }

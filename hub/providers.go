@@ -10,6 +10,8 @@ import (
 // A providers knows which capabilities each plugin provides. Looking takes no lock,
 // since security looks in the middle of an act.
 type providers struct {
+	changes atomic.Uint32 // how often it has changed
+
 	mu     sync.Mutex // of those who change it
 	byName atomic.Pointer[map[string][]string]
 }
@@ -55,10 +57,14 @@ func (p *providers) change(id string, change func([]string) []string) {
 	if old := p.byName.Load(); old != nil {
 		all = maps.Clone(*old)
 	}
-	if names := change(all[id]); len(names) > 0 {
-		all[id] = names
-	} else {
+	before := all[id]
+	names := change(before)
+	if slices.Equal(names, before) {
+		return
+	}
+	if all[id] = names; len(names) == 0 {
 		delete(all, id)
 	}
 	p.byName.Store(&all)
+	p.changes.Add(1) // After it, so that nothing that was known before holds any more.
 }

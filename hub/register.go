@@ -33,7 +33,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 		}
 		members[i] = m
 	}
-	ordered, err := h.reserve(members)
+	ordered, err := h.reserve(members) //nolint:contextcheck // A session outlives the call.
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (h *Hub) newMember(ctx context.Context, p Plugin) (*member, error) {
 	if p == nil {
 		return nil, &RegisterError{Stage: "manifest", Err: fmt.Errorf("the plugin is nil: %w", plugbus.ErrInvalid)}
 	}
-	m := &member{hub: h, plugin: p, left: make(chan struct{})}
+	m := &member{hub: h, plugin: p, left: make(chan struct{}), telling: map[string]bool{}}
 	if err := h.manifest(ctx, m); err != nil {
 		return nil, &RegisterError{Stage: "manifest", Err: err}
 	}
@@ -160,15 +160,15 @@ func (h *Hub) enter(m *member) error {
 	if err != nil {
 		return &RegisterError{id, "policy", err}
 	}
+	if err := h.mayDeclare(subject, m.manifest); err != nil {
+		subject.Leave()
+		return err
+	}
 	if err := m.join(subject); err != nil {
 		return &RegisterError{id, "policy", err}
 	}
 	m.become(Starting)
 	h.members[id] = m
-	if err := h.mayDeclare(subject, m.manifest); err != nil {
-		h.remove(m)
-		return err
-	}
 	return nil
 }
 
@@ -298,7 +298,8 @@ func (m *member) begin(ctx context.Context) (err error) {
 	return nil
 }
 
-// remove takes a member that never started out again. hub.mu is held.
+// remove takes a member that never started, and of a new id, out again. It has no
+// mail, so that nobody is told of any. hub.mu is held.
 func (h *Hub) remove(m *member) {
 	delete(h.members, m.manifest.ID)
 	m.session.close()

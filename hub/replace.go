@@ -102,7 +102,7 @@ func (h *Hub) succeed(ctx context.Context, old, m *member) error {
 		h.mu.Unlock()
 		return fmt.Errorf("replace %q: %w", id, ErrClosed)
 	}
-	err := h.enter(m)
+	err := h.enter(m) //nolint:contextcheck // A session outlives the call.
 	h.mu.Unlock()
 	if err != nil {
 		return err

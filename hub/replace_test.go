@@ -16,10 +16,10 @@ import (
 	"github.com/plugbus/plugbus/router"
 )
 
-// keeper returns a plugin that handles "job" and publications under "job", and
+// keeper returns a plugin "p" that handles "job" and publications under "job", and
 // keeps them in the box; it does not begin before the gate opens.
-func keeper(id, version string, box *letterbox, gate <-chan struct{}) *plug {
-	p := &plug{manifest: func() hub.Manifest { return hub.Manifest{ID: id, Version: version} }}
+func keeper(version string, box *letterbox, gate <-chan struct{}) *plug {
+	p := &plug{manifest: func() hub.Manifest { return hub.Manifest{ID: "p", Version: version} }}
 	p.start = func(_ context.Context, s *hub.Session) error {
 		slow := func(ctx context.Context, m router.Message) (any, error) { <-gate; return box.handle(ctx, m) }
 		_, err := s.Handle("job", slow)
@@ -45,7 +45,7 @@ func TestH2Replace(t *testing.T) {
 		notices, asker := listen(t, h.Host(), "plugin:*"), join(t, h, "asker")
 		var before, after letterbox
 		gate := make(chan struct{})
-		first := keeper("p", "1", &before, gate)
+		first := keeper("1", &before, gate)
 		stopped := false
 		first.stop = func(context.Context) error { stopped = true; return nil }
 		require.NoError(t, h.Register(t.Context(), first))
@@ -60,14 +60,14 @@ func TestH2Replace(t *testing.T) {
 		go func() { _, asked = asker.Send(context.Background(), "p", "job", "asked") }()
 		synctest.Wait()
 		done := make(chan error)
-		second := keeper("p", "2", &after, opened())
+		second := keeper("2", &after, opened())
 		go func() { done <- h.Replace(context.Background(), second) }()
 		synctest.Wait()
 		require.Equal(t, hub.Draining, state(h, "p"))
 		say(2)
 		require.ErrorIs(t, h.Unregister(t.Context(), "p"), hub.ErrUnknownPlugin, "it is being replaced")
-		require.ErrorIs(t, h.Register(t.Context(), keeper("p", "3", &after, gate)), hub.ErrDuplicate)
-		require.ErrorIs(t, h.Replace(t.Context(), keeper("p", "3", &after, gate)), hub.ErrUnknownPlugin)
+		require.ErrorIs(t, h.Register(t.Context(), keeper("3", &after, gate)), hub.ErrDuplicate)
+		require.ErrorIs(t, h.Replace(t.Context(), keeper("3", &after, gate)), hub.ErrUnknownPlugin)
 		close(gate)
 		require.NoError(t, <-done)
 		require.True(t, stopped)
@@ -103,7 +103,7 @@ func TestH2Replace(t *testing.T) {
 func TestReplaceUnderLoad(t *testing.T) {
 	h := open(t, hub.Options{})
 	var box letterbox
-	require.NoError(t, h.Register(t.Context(), keeper("p", "", &box, opened())))
+	require.NoError(t, h.Register(t.Context(), keeper("", &box, opened())))
 	asker := join(t, h, "asker")
 	var wait sync.WaitGroup
 	const each = 300
@@ -122,7 +122,7 @@ func TestReplaceUnderLoad(t *testing.T) {
 		}
 	})
 	for range 20 {
-		require.NoError(t, h.Replace(t.Context(), keeper("p", "", &box, opened())))
+		require.NoError(t, h.Replace(t.Context(), keeper("", &box, opened())))
 		require.NoError(t, h.Ledger().Check())
 		s := h.Inspect()
 		require.NoError(t, s.Ledger.Check())
@@ -150,7 +150,7 @@ func TestReplaceThatFails(t *testing.T) {
 		var box letterbox
 		gate := make(chan struct{})
 		defer close(gate)
-		first := keeper("p", "1", &box, gate)
+		first := keeper("1", &box, gate)
 		first.manifest = func() hub.Manifest { return caps("p", "x", "") }
 		require.NoError(t, h.Register(t.Context(), first))
 		provide(t, first.session, hub.Capability{Name: "runtime"}, echo)
@@ -159,7 +159,7 @@ func TestReplaceThatFails(t *testing.T) {
 		var asked error
 		go func() { _, asked = asker.Send(context.Background(), "p", "job", 2) }()
 		synctest.Wait()
-		bad := keeper("p", "2", &box, gate)
+		bad := keeper("2", &box, gate)
 		bad.start = func(context.Context, *hub.Session) error { return errPlugin }
 		err := h.Replace(t.Context(), bad)
 		require.ErrorIs(t, err, errPlugin)
@@ -177,38 +177,42 @@ func TestReplaceThatFails(t *testing.T) {
 		l := h.Ledger()
 		require.EqualValues(t, 1, l.Cancelled)
 		require.EqualValues(t, 1, l.Abandoned, "the handler of the old one, which hangs")
-		require.NoError(t, h.Register(t.Context(), keeper("p", "3", &box, gate)))
+		require.NoError(t, h.Register(t.Context(), keeper("3", &box, gate)))
 	})
 }
 
-// TestReplaceRefusedMeanwhile shows that when the policy has let go of a plugin by
-// the time that its successor is to join, what waited is cancelled, and nothing is
-// left.
+// TestReplaceRefusedMeanwhile shows that when the policy has let go of a plugin, or
+// of what it provides, by the time that its successor is to join, what waited is
+// cancelled, and nothing is left.
 func TestReplaceRefusedMeanwhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := open(t, hub.Options{Policy: policyOf(t, `"p": {"receive": true, "consume": true}, "asker": {"send": true}`)})
-		asker := join(t, h, "asker")
-		var box letterbox
-		gate := make(chan struct{})
-		first := keeper("p", "1", &box, gate)
-		require.NoError(t, h.Register(t.Context(), first))
-		first.stop = func(context.Context) error { swap(t, h, policyOf(t, `"asker": {"send": true}`)); return nil }
-		require.NoError(t, asker.Post(t.Context(), "p", "job", 1))
-		var asked error
-		go func() { _, asked = asker.Send(context.Background(), "p", "job", 2) }()
-		synctest.Wait()
-		go func() { <-time.After(time.Second); close(gate) }()
-		err := h.Replace(t.Context(), keeper("p", "2", &box, gate))
-		failed, ok := errors.AsType[*hub.RegisterError](err)
-		require.True(t, ok, "%v", err)
-		require.Equal(t, "policy", failed.Stage)
-		synctest.Wait()
-		require.ErrorIs(t, undelivered(t, asked), router.ErrTargetLeft)
-		require.Len(t, box.messages, 1)
-		require.EqualValues(t, 1, h.Ledger().Cancelled)
-		require.NotContains(t, h.Plugins(), "p")
-		require.Len(t, h.Inspect().Router.Mailboxes, 2)
-	})
+	const policy = `"p": {"receive": true, "consume": true, "provide": true}, "asker": {"send": true}`
+	for _, then := range []string{`"asker": {"send": true}`, `"p": {"receive": true, "consume": true}, "asker": {"send": true}`} {
+		synctest.Test(t, func(t *testing.T) {
+			h := open(t, hub.Options{Policy: policyOf(t, policy)})
+			asker := join(t, h, "asker")
+			var box letterbox
+			gate := make(chan struct{})
+			first, second := keeper("1", &box, gate), keeper("2", &box, gate)
+			second.manifest = func() hub.Manifest { return caps("p", "x", "") }
+			require.NoError(t, h.Register(t.Context(), first))
+			first.stop = func(context.Context) error { swap(t, h, policyOf(t, then)); return nil }
+			require.NoError(t, asker.Post(t.Context(), "p", "job", 1))
+			var asked error
+			go func() { _, asked = asker.Send(context.Background(), "p", "job", 2) }()
+			synctest.Wait()
+			go func() { <-time.After(time.Second); close(gate) }()
+			err := h.Replace(t.Context(), second)
+			failed, ok := errors.AsType[*hub.RegisterError](err)
+			require.True(t, ok, "%v", err)
+			require.Equal(t, "policy", failed.Stage)
+			synctest.Wait()
+			require.ErrorIs(t, undelivered(t, asked), router.ErrTargetLeft)
+			require.Len(t, box.messages, 1)
+			require.EqualValues(t, 1, h.Ledger().Cancelled)
+			require.NotContains(t, h.Plugins(), "p")
+			require.Len(t, h.Inspect().Router.Mailboxes, 2)
+		})
+	}
 }
 
 // TestReplaceIsChecked shows that a plugin which may not take the place of another
@@ -261,11 +265,11 @@ func TestReplaceFromItsOwnHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, hub.Options{})
 		var box letterbox
-		first := keeper("p", "1", &box, opened())
+		first := keeper("1", &box, opened())
 		require.NoError(t, h.Register(t.Context(), first))
 		var replaced error
 		serve(t, first.session, "update", func(ctx context.Context, _ router.Message) (any, error) {
-			replaced = h.Replace(ctx, keeper("p", "2", &box, opened()))
+			replaced = h.Replace(ctx, keeper("2", &box, opened()))
 			return nil, nil
 		})
 		require.NoError(t, h.Host().Post(t.Context(), "p", "update", 1))
@@ -286,7 +290,7 @@ func TestReplaceQuarantined(t *testing.T) {
 		h := open(t, hub.Options{})
 		var box letterbox
 		gate := make(chan struct{})
-		first := keeper("p", "1", &box, gate)
+		first := keeper("1", &box, gate)
 		require.NoError(t, h.Register(t.Context(), first))
 		for i := range 2 {
 			require.NoError(t, h.Host().Post(t.Context(), "p", "job", i))
@@ -295,7 +299,7 @@ func TestReplaceQuarantined(t *testing.T) {
 		quarantine(t, h, first.session)
 		denied(t, h.Host().Post(t.Context(), "p", "job", 2), plugbus.ReasonRecipientCannotReceive)
 		go func() { <-time.After(time.Second); close(gate) }()
-		require.NoError(t, h.Replace(t.Context(), keeper("p", "2", &box, gate)))
+		require.NoError(t, h.Replace(t.Context(), keeper("2", &box, gate)))
 		idle(t, h)
 		require.Equal(t, hub.Ready, state(h, "p"))
 		require.NoError(t, h.Host().Post(t.Context(), "p", "job", 3))
@@ -331,7 +335,7 @@ func TestReplaceDuringClose(t *testing.T) {
 			h := open(t, hub.Options{WaitLimit: 10 * time.Second})
 			var box letterbox
 			gate, starting := make(chan struct{}), make(chan struct{})
-			first := keeper("p", "1", &box, gate)
+			first := keeper("1", &box, gate)
 			require.NoError(t, h.Register(t.Context(), first))
 			for i := range 3 {
 				require.NoError(t, h.Host().Post(t.Context(), "p", "job", i))
@@ -341,7 +345,7 @@ func TestReplaceDuringClose(t *testing.T) {
 				close(gate)
 				first.stop = func(context.Context) error { return nil }
 			}
-			second := keeper("p", "2", &box, opened())
+			second := keeper("2", &box, opened())
 			start := second.start
 			second.start = func(ctx context.Context, s *hub.Session) error {
 				if moment == "new hangs" {
@@ -390,8 +394,8 @@ func TestReplaceConcurrently(t *testing.T) {
 	var box letterbox
 	var wait sync.WaitGroup
 	acts := []func() error{
-		func() error { return h.Register(context.Background(), keeper("p", "", &box, opened())) },
-		func() error { return h.Replace(context.Background(), keeper("p", "", &box, opened())) },
+		func() error { return h.Register(context.Background(), keeper("", &box, opened())) },
+		func() error { return h.Replace(context.Background(), keeper("", &box, opened())) },
 		func() error { return h.Unregister(context.Background(), "p") },
 		func() error { return h.Host().Post(context.Background(), "p", "job", 1) },
 	}

@@ -125,3 +125,23 @@ func TestRequirementNotThereYet(t *testing.T) {
 		require.Equal(t, []string{"x"}, d.told())
 	})
 }
+
+// TestIdleWaitsForDependants shows that a hub is not idle while a plugin is being
+// told of a loss, and that what it sends then has been handled too.
+func TestIdleWaitsForDependants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, hub.Options{})
+		box := listen(t, h.Host(), "told")
+		l := &loser{id: "d", lose: func() {
+			<-time.After(time.Second)
+			emit(t, h.Host(), "told", 1)
+		}}
+		require.NoError(t, h.Register(t.Context(), hub.Func(caps("p", "x", ""), nil), l))
+		require.NoError(t, h.Unregister(t.Context(), "p"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		require.ErrorIs(t, h.Idle(ctx), context.DeadlineExceeded)
+		require.NoError(t, h.Idle(t.Context()))
+		require.Len(t, box.events, 1)
+	})
+}

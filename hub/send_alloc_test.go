@@ -12,7 +12,7 @@ import (
 // TestGuardedSendAllocates shows that a guarded request allocates nothing but its
 // handler's context.
 func TestGuardedSendAllocates(t *testing.T) {
-	_, caller := correspondents(t)
+	caller := correspondents(t)
 	var data any = reading{N: 1}
 	for _, ctx := range []context.Context{context.Background(), t.Context()} {
 		for _, to := range []string{"callee", "near"} {

@@ -22,13 +22,13 @@ const sendPolicy = `{"version": 1, "plugins": {
 	"near": {"trust": "basic", "receive": {"allow": ["caller"]}, "inline": ["caller"]}
 }}`
 
-// correspondents returns a hub with a caller, and two plugins that send back what
-// they get.
-func correspondents(tb testing.TB) (h *hub.Hub, caller *hub.Session) {
+// correspondents returns a caller in a hub with two plugins that send back what they
+// get.
+func correspondents(tb testing.TB) (caller *hub.Session) {
 	tb.Helper()
 	policy, err := security.Parse([]byte(sendPolicy), "bench.json")
 	require.NoError(tb, err)
-	h, err = hub.New(hub.Options{Policy: policy})
+	h, err := hub.New(hub.Options{Policy: policy})
 	require.NoError(tb, err)
 	echo := func(_ context.Context, s *hub.Session) error {
 		_, err := s.Handle("echo", func(_ context.Context, m router.Message) (any, error) { return m.Data(), nil })
@@ -47,18 +47,18 @@ func correspondents(tb testing.TB) (h *hub.Hub, caller *hub.Session) {
 		_, err := h.Close(context.Background())
 		require.NoError(tb, err)
 	})
-	return h, caller
+	return caller
 }
 
 // BenchmarkGuardedSend measures a request and its reply with all guards on, beside
 // a round trip through two channels in the same run. The reply must be what was
 // sent.
 func BenchmarkGuardedSend(b *testing.B) {
-	_, caller := correspondents(b)
+	caller := correspondents(b)
 	var data any = reading{N: 1}
 	for _, ctx := range []struct {
 		name string
-		ctx  context.Context
+		ctx  context.Context //nolint:containedctx // It is the case.
 	}{{"background", context.Background()}, {"cancellable", b.Context()}} {
 		for _, to := range []string{"callee", "near"} {
 			b.Run("to="+to+"/ctx="+ctx.name, func(b *testing.B) {

@@ -107,3 +107,33 @@ func TestExplainToPlugins(t *testing.T) {
 		}
 	}
 }
+
+// TestSilenceFollowsCapabilities shows that a plugin which a sender may know of by a
+// capability alone counts while it provides that, and no longer.
+func TestSilenceFollowsCapabilities(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := open(t, hub.Options{Policy: policyOf(t, `
+			"spy": {"emit": true, "publish": true, "discover": true},
+			"p": {"subscribe": true, "consume": true, "provide": true}`)})
+		spy, p, box := join(t, h, "spy"), join(t, h, "p"), &letterbox{}
+		_, err := p.HandleTopic("word.*", box.consume)
+		require.NoError(t, err)
+		heard := listen(t, p, "word.*")
+		look := func(known int) {
+			t.Helper()
+			emitted, err := spy.Emit(t.Context(), "word.said", 1)
+			require.NoError(t, err)
+			published, err := spy.Publish(t.Context(), "word.said", 1)
+			require.NoError(t, err)
+			require.Equal(t, []int{known, known, known, known}, []int{emitted.Matched, emitted.Accepted, published.Matched, published.Accepted})
+		}
+		look(0)
+		require.NoError(t, p.Provide(hub.Capability{Name: "shown"}, box.handle))
+		look(1)
+		require.NoError(t, p.Withdraw("shown"))
+		look(0)
+		idle(t, h)
+		require.Len(t, box.types(), 3)
+		require.Len(t, heard.names(), 3)
+	})
+}

@@ -71,7 +71,7 @@ type Client struct {
 // Client returns the handle of a new plugin. It is an error if the id is not one
 // ASCII token, or is in use. A client whose id was left by [Client.Handover] gets
 // the mail that waits, from its call of [Client.Settle] on.
-func (r *Router) Client(id string, o ClientOptions) (*Client, error) {
+func (r *Router) Client(id string, o ClientOptions) (_ *Client, err error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("router: new client: %w", err)
 	}
@@ -83,6 +83,12 @@ func (r *Router) Client(id string, o ClientOptions) (*Client, error) {
 	if o.Context == nil {
 		o.Context = context.Background()
 	}
+	c.session, c.end = context.WithCancel(o.Context) // With no lock held: it may be of any type.
+	defer func() {
+		if err != nil {
+			c.end()
+		}
+	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed.Load() {
@@ -98,7 +104,6 @@ func (r *Router) Client(id string, o ClientOptions) (*Client, error) {
 	if b.client != nil {
 		return nil, fmt.Errorf("router: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
 	}
-	c.session, c.end = context.WithCancel(o.Context)
 	if c.actor == nil {
 		c.actor, c.ownActor = r.actors.New(), true
 	}
@@ -106,24 +111,6 @@ func (r *Router) Client(id string, o ClientOptions) (*Client, error) {
 	c.box, b.client = b, c
 	r.topology.Add(1)
 	return c, nil
-}
-
-// Settle lets a client that took over a mailbox begin with the mail that waits,
-// when it has set its handlers. Until then it handles nothing.
-func (c *Client) Settle() {
-	r, b := c.router, c.box
-	r.mu.Lock()
-	b.mu.Lock()
-	wake := b.client == c && b.state == held
-	if wake {
-		b.settle()
-		r.topology.Add(1)
-	}
-	b.mu.Unlock()
-	r.mu.Unlock()
-	if wake {
-		c.signal(nil)
-	}
 }
 
 // ID returns the id of the plugin.
@@ -200,39 +187,6 @@ func (c *Client) Drained(ctx context.Context) error {
 	}
 }
 
-// Hold keeps the messages that wait and those that come for the next client with
-// this id, which Handover makes room for. What runs goes on; Drained waits for it.
-func (c *Client) Hold() {
-	b := c.box
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c.beginDrain(held)
-}
-
-// Handover ends a client that holds its mail, and leaves the mailbox to the next
-// client with this id. It waits for what runs until ctx is done, and then
-// abandons it, with a [*CloseError]. If no such client comes, [Router.Drop] cancels
-// what waits.
-func (c *Client) Handover(ctx context.Context) error {
-	c.Hold()
-	return c.close(ctx, true)
-}
-
-// Drop closes a mailbox that was handed over and that nobody has taken.
-func (r *Router) Drop(id string) {
-	r.mu.Lock()
-	b := r.boxes[id]
-	if b == nil || b.owner() != nil {
-		r.mu.Unlock()
-		return
-	}
-	b.mu.Lock()
-	cut := b.shut()
-	b.mu.Unlock()
-	r.mu.Unlock()
-	r.undone(cut)
-}
-
 // Close drains the client until ctx is done, and then ends it: what waits is
 // cancelled, a handler that still runs is abandoned, and every later call returns
 // [ErrClosed]. It returns nil if everything was handled, and otherwise a
@@ -275,7 +229,7 @@ func (c *Client) fence(handover bool) (cancelled, abandoned int) {
 	r, b := c.router, c.box
 	r.mu.Lock()
 	b.mu.Lock()
-	if c.ended.Swap(true) { // Under the locks, so that whoever comes second returns when all is done.
+	if c.ended.Swap(true) { // Under the locks, so that whoever comes second finds nothing left to do.
 		b.mu.Unlock()
 		r.mu.Unlock()
 		return 0, 0
@@ -284,7 +238,7 @@ func (c *Client) fence(handover bool) (cancelled, abandoned int) {
 	var hung []Failure
 	for d := b.running; d != nil; d = d.next {
 		if !d.abandoned {
-			hung = append(hung, d.failure(plugbus.Abandoned, ErrTargetLeft))
+			hung = append(hung, b.failure(d, plugbus.Abandoned, ErrTargetLeft))
 			r.bury(d, plugbus.Abandoned, ErrTargetLeft)
 			b.abandon(d, ErrTargetLeft) // Its context ends with the session.
 		}
@@ -307,7 +261,7 @@ func (c *Client) fence(handover bool) (cancelled, abandoned int) {
 	c.end()
 	r.undone(cut)
 	for _, f := range hung {
-		r.report(f, nil)
+		b.report(f, nil)
 	}
 	if c.ownActor {
 		c.actor.Retire()
@@ -316,33 +270,12 @@ func (c *Client) fence(handover bool) (cancelled, abandoned int) {
 	return len(cut), len(hung)
 }
 
-// clear takes all handlers out of the mailbox, or leaves those of topics as ghosts,
-// so that what is published in the meantime is not lost. The router's lock and b.mu
-// are held.
-func (b *mailbox) clear(handover bool) {
-	for _, route := range b.handlers {
-		b.forget(route)
-	}
-	if b.fallback != nil {
-		b.forget(b.fallback)
-	}
-	for route := range b.client.topics {
-		b.forget(route)
-		if handover {
-			if b.ghosts == nil {
-				b.ghosts = map[*Route]struct{}{}
-			}
-			b.ghosts[route] = struct{}{}
-			b.router.topics.Add(route.pattern, route)
-		}
-	}
-}
-
-// Ended reports whether the client has ended and no handler of it runs.
+// Ended reports whether the client has ended, no handler of it runs, and the host
+// has heard of those that failed.
 func (c *Client) Ended() bool {
 	c.box.mu.Lock()
 	defer c.box.mu.Unlock()
-	return c.ended.Load() && c.box.runs(c) == 0
+	return c.ended.Load() && c.box.runs(c) == 0 && c.box.reports == 0
 }
 
 // contextFor returns the context of a handler that serves what led led to, and

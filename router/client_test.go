@@ -245,7 +245,7 @@ func TestCloseFromItsHandler(t *testing.T) {
 						} else {
 							closing = b.Close(ctx)
 						}
-						after = b.Post(context.Background(), "a", "x", nil)
+						after = b.Post(context.Background(), "a", "x", nil) //nolint:contextcheck // The handler's own has ended.
 						return nil, nil
 					}, options...)
 					start := time.Now()
@@ -330,4 +330,51 @@ func TestCancelMeetsDeadline(t *testing.T) {
 		require.NoError(t, r.Close(context.Background()))
 		requireBalanced(t, r)
 	}
+}
+
+// A nosy context looks at the router whenever it is asked something.
+type nosy struct {
+	context.Context //nolint:containedctx // It is a context.
+	r               *router.Router
+}
+
+func (c nosy) Done() <-chan struct{} {
+	_ = c.r.Stats()
+	return c.Context.Done()
+}
+
+func (c nosy) Value(key any) any {
+	_ = c.r.Ledger()
+	return c.Context.Value(key)
+}
+
+// TestForeignContexts shows that no lock is held when a context is asked, of whatever
+// type it is: that of a client, or that of an act.
+func TestForeignContexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		end, cancel := context.WithCancel(t.Context())
+		ctx := nosy{end, r}
+		rules := newRules()
+		rules.inline["b"] = true
+		a, err := r.Client("a", router.ClientOptions{Context: ctx, Guard: rules.guard("a")})
+		require.NoError(t, err)
+		_, err = r.Client("a", router.ClientOptions{Context: ctx})
+		require.ErrorIs(t, err, plugbus.ErrInvalid)
+		b, err := r.Client("b", router.ClientOptions{Context: ctx})
+		require.NoError(t, err)
+		handle(t, b, "wait", func(ctx context.Context, _ router.Message) (any, error) { <-ctx.Done(); return nil, ctx.Err() })
+		handle(t, b, "same", echo)
+		_, err = a.Send(ctx, "b", "same", nil)
+		require.NoError(t, err)
+		for range 2 { // On the stack, and in the mailbox.
+			go func() { _, _ = a.Send(ctx, "b", "wait", nil) }()
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.NoError(t, r.Idle(ctx))
+		require.NoError(t, b.Close(ctx))
+		require.NoError(t, a.Close(ctx))
+	})
 }

@@ -157,3 +157,32 @@ func TestIdle(t *testing.T) {
 		})
 	}
 }
+
+// TestRestIsHeardOf shows that neither the router is idle nor a client has drained
+// before the host has heard of what failed: so an audit log has it by then.
+func TestRestIsHeardOf(t *testing.T) {
+	for _, wait := range []func(r *router.Router, b *router.Client) error{
+		func(r *router.Router, _ *router.Client) error { return r.Idle(context.Background()) },
+		func(_ *router.Router, b *router.Client) error { return b.Drained(context.Background()) },
+		func(_ *router.Router, b *router.Client) error { return b.Close(context.Background()) },
+	} {
+		for _, options := range [][]router.HandleOption{nil, {router.Concurrent(1)}, {router.Timeout(time.Second)}} {
+			synctest.Test(t, func(t *testing.T) {
+				heard := 0
+				r := newRouter(t, router.Options{OnFailure: func(router.Failure) { <-time.After(time.Second); heard++ }})
+				a, b := join(t, r, "a"), join(t, r, "b")
+				handle(t, b, "fail", func(ctx context.Context, _ router.Message) (any, error) {
+					if _, limited := ctx.Deadline(); limited {
+						<-ctx.Done()
+					}
+					panic("on purpose")
+				}, options...)
+				post(t, a, "b", "fail", nil)
+				require.NoError(t, wait(r, b))
+				require.Equal(t, 1, heard)
+				require.NoError(t, b.Close(t.Context()))
+				require.True(t, b.Ended())
+			})
+		}
+	}
+}

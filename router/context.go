@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/plugbus/plugbus/internal/actor"
@@ -17,6 +18,8 @@ type callContext struct {
 	actor.Context
 	session  context.Context //nolint:containedctx // A callContext is a context: this is its parent.
 	deadline time.Time       // zero for none
+	chosen   bool            // the plugin or its caller chose the deadline
+	waits    atomic.Int32    // requests that the handler waits for
 
 	// Of a handler that runs on its caller's stack, where nobody watches the
 	// caller's time for it.
@@ -32,10 +35,40 @@ type callContext struct {
 
 // newContext returns the context of a handler of c that serves what led led to.
 // Beside is what runs the handler, nil for the worker.
-func (c *Client) newContext(led chain.Chain, beside any, deadline time.Time) *callContext {
+func (c *Client) newContext(led chain.Chain, beside any, deadline time.Time, chosen bool) *callContext {
 	return &callContext{
 		Context: *c.actor.NewContextBeside(c.session, led, beside),
-		session: c.session, deadline: deadline,
+		session: c.session, deadline: deadline, chosen: chosen,
+	}
+}
+
+type callKey struct{}
+
+// callOf returns the context of the handler of which ctx was made, or nil.
+func callOf(ctx context.Context) *callContext {
+	c, _ := ctx.Value(callKey{}).(*callContext)
+	return c
+}
+
+// Value returns what that of an [actor.Context] does.
+func (c *callContext) Value(key any) any {
+	if _, ok := key.(callKey); ok {
+		return c
+	}
+	return c.Context.Value(key)
+}
+
+// wait notes that the handler waits for a request, and resume that it goes on. It
+// does not if its own time is over: then it is the request that took it.
+func (c *callContext) wait() {
+	if c != nil {
+		c.waits.Add(1)
+	}
+}
+
+func (c *callContext) resume() {
+	if c != nil && (c.deadline.IsZero() || time.Now().Before(c.deadline)) {
+		c.waits.Add(-1)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestHandlersContext(t *testing.T) {
 		if deadline, limited := ctx.Deadline(); !limited || time.Until(deadline) != 30*time.Second {
 			t.Error(deadline)
 		}
-		if ctx.Err() != nil || ctx.Done() != ctx.Done() || ctx.Value("key") != nil {
+		if done := ctx.Done(); ctx.Err() != nil || ctx.Done() != done || ctx.Value("key") != nil {
 			t.Error("an error, two channels, or a value")
 		}
 		select {
@@ -60,11 +60,12 @@ func TestHandlersContext(t *testing.T) {
 		default:
 		}
 		end()
-		<-ctx.Done()
+		done := ctx.Done()
+		<-done
 		if ctx.Err() != context.Canceled || context.Cause(ctx) != context.Canceled { //nolint:errorlint // The contract of contexts.
 			t.Error(ctx.Err())
 		}
-		if ctx.Done() != ctx.Done() {
+		if ctx.Done() != done {
 			t.Error("two channels")
 		}
 	})
@@ -95,7 +96,7 @@ func TestHandlersContextAfter(t *testing.T) {
 		left, leave := context.WithCancel(ctx)
 		leave() // It is let go of.
 		<-short.Done()
-		if short.Err() != context.DeadlineExceeded || child.Err() != nil || left.Err() != context.Canceled { //nolint:errorlint // The contract of contexts.
+		if short.Err() != context.DeadlineExceeded || child.Err() != nil || left.Err() != context.Canceled {
 			t.Error(short.Err(), child.Err(), left.Err())
 		}
 		end()
@@ -105,7 +106,7 @@ func TestHandlersContextAfter(t *testing.T) {
 		born, cancelBorn := context.WithCancel(ctx)
 		defer cancelBorn()
 		synctest.Wait()
-		if late() || born.Err() != context.Canceled { //nolint:errorlint // The same.
+		if late() || born.Err() != context.Canceled {
 			t.Error("late")
 		}
 		mu.Lock()
@@ -150,7 +151,7 @@ func TestHandlersContextEndsWithTheCall(t *testing.T) {
 			from, to := join(t, r, "from"), join(t, r, "to")
 			var kept, child context.Context
 			handle(t, to, "keep", func(ctx context.Context, _ router.Message) (any, error) {
-				kept = ctx
+				kept = ctx //nolint:fatcontext // There is one call.
 				if asks {
 					var cancel context.CancelFunc
 					child, cancel = context.WithTimeout(ctx, time.Hour)
@@ -222,7 +223,7 @@ func TestHandlersContextFromManyGoroutines(t *testing.T) {
 						context.AfterFunc(ctx, func() { close(ended) })
 						<-ended
 					}
-					if ctx.Err() != context.Canceled { //nolint:errorlint // The contract of contexts.
+					if ctx.Err() != context.Canceled {
 						t.Error(ctx.Err())
 					}
 				})

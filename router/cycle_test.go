@@ -162,7 +162,10 @@ func TestR12NotAHandler(t *testing.T) {
 		handle(t, a, "note", echo)
 		handle(t, b, "hold", g.then(echo))
 		handle(t, b, "note", echo)
-		handle(t, a, "ask", func(ctx context.Context, _ router.Message) (any, error) { return a.Send(ctx, "b", "hold", nil) })
+		handle(t, a, "ask", func(ctx context.Context, _ router.Message) (any, error) {
+			reply, err := a.Send(ctx, "b", "hold", nil)
+			return reply.Data(), err
+		})
 		asked := make(chan error, 1)
 		go func() {
 			_, err := b.Send(t.Context(), "a", "ask", nil)
@@ -183,7 +186,7 @@ func TestR12NotAHandler(t *testing.T) {
 		g.open()
 		require.NoError(t, <-answers)
 		require.NoError(t, <-answers)
-		<-asked
+		require.NoError(t, <-asked)
 	})
 }
 
@@ -395,7 +398,7 @@ func TestDepth(t *testing.T) {
 			c := join(t, r, fmt.Sprintf("c%d", i))
 			handle(t, c, "ping", func(context.Context, router.Message) (any, error) {
 				hops++
-				err := c.Post(context.Background(), fmt.Sprintf("c%d", 1-i), "ping", nil) // Its own chain is known.
+				err := c.Post(context.Background(), fmt.Sprintf("c%d", 1-i), "ping", nil) //nolint:contextcheck // Its own chain is known.
 				if err != nil {
 					last = err
 				}

@@ -255,7 +255,7 @@ func TestHandlerTimeout(t *testing.T) {
 					t.Errorf("deadline %v", deadline.Sub(start))
 				}
 				<-ctx.Done()
-				if ctx.Err() != context.DeadlineExceeded { //nolint:errorlint // The contract of contexts.
+				if ctx.Err() != context.DeadlineExceeded {
 					t.Error(ctx.Err())
 				}
 				g.pass()

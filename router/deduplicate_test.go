@@ -27,7 +27,11 @@ func TestR19Deduplicate(t *testing.T) {
 				use(t, r, "dedup", router.Deduplicate(router.DeduplicateOptions{Window: time.Minute}), scope...)
 				one := kind == router.KindPublish && scope != nil
 				send := func(id string) bool {
-					receipt, err := act(t.Context(), c, kind, router.ClientID(id))
+					var options []router.SendOption
+					if id != "" {
+						options = append(options, router.ClientID(id))
+					}
+					receipt, err := act(t.Context(), c, kind, options...)
 					synctest.Wait()
 					if one {
 						require.NoError(t, err)

@@ -35,7 +35,9 @@ type delivery struct {
 	accept    *plugbus.Permit // of runner, at the door; nil if nobody handled then
 	expires   int64           // unix nanoseconds; 0 for never
 	deadline  time.Time
-	chosen    bool // the sender chose the deadline
+	chosen    bool      // the sender chose the deadline
+	delayed   bool      // the handler is busy with something else
+	began     time.Time // when the handler was called, if delayed
 	holders   atomic.Int32
 
 	// Under the mailbox's lock.
@@ -81,22 +83,34 @@ func (d *delivery) open() {
 	if d.route == nil || !d.msg.address.kind.awaited() && d.route.opts.timeout == 0 {
 		return
 	}
-	deadline := d.deadline
+	deadline, chosen := d.deadline, d.chosen
 	if limit := d.route.opts.timeout; limit > 0 {
 		own := d.from.router.clock.Now().Add(limit)
 		if deadline.IsZero() || own.Before(deadline) {
-			deadline = own
+			deadline, chosen = own, true
 		}
 	}
-	d.ctx = d.runner.newContext(d.msg.meta.chain, d.route.place(), deadline)
+	d.ctx = d.runner.newContext(d.msg.meta.chain, d.route.place(), deadline, chosen)
 }
 
-// chose reports whether the sender chose the limit that ended the delivery.
-func (d *delivery) chose(why error) bool {
-	if why == ErrIdle && d.stream != nil { //nolint:errorlint // It is never wrapped.
-		return d.stream.chosen
+// excused reports whether the handler is not to blame for the end of its time: the
+// sender chose that, or it had less than half of the time that there is by default,
+// since the message had to wait; or it waits for another plugin itself.
+func (d *delivery) excused(why error) bool {
+	sent, began := d.msg.Time(), d.began
+	if began.IsZero() {
+		began = sent
 	}
-	return d.chosen
+	switch {
+	case why == ErrTimedOut: //nolint:errorlint // They are never wrapped.
+		return false
+	case d.ctx != nil && d.ctx.waits.Load() > 0:
+		return true
+	case why == ErrIdle: //nolint:errorlint // The same.
+		s := d.stream
+		return s.chosen || s.first.Load() == 0 && began.Sub(sent) > s.idle/2
+	}
+	return d.chosen || d.deadline.Sub(began) < d.from.router.opts.RequestTimeout/2
 }
 
 // A limit ends the time of one call of a handler.
@@ -123,14 +137,33 @@ func (d *delivery) lost(o plugbus.Outcome, why error, started bool) error {
 	}
 }
 
-// failure returns what the host hears of a delivery.
-func (d *delivery) failure(o plugbus.Outcome, why error) Failure {
-	a := d.msg.address
-	f := Failure{Plugin: a.to, From: a.from, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Outcome: o, Err: why}
-	if d.route != nil {
-		f.Site = d.route.site
+// site returns where the plugin set the handler, if there is one.
+func (d *delivery) site() string {
+	if d.route == nil {
+		return ""
 	}
-	return f
+	return d.route.site
+}
+
+// failure returns what the host is to hear of a delivery, if it wants to: the
+// caller passes that to report. Until then the mailbox is not at rest, so that
+// whoever waits for that finds what the host noted. b.mu is held.
+func (b *mailbox) failure(d *delivery, o plugbus.Outcome, why error) Failure {
+	if b.router.opts.OnFailure == nil {
+		return Failure{}
+	}
+	b.reports++
+	a := d.msg.address
+	return Failure{Plugin: a.to, From: a.from, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Site: d.site(), Outcome: o, Err: why}
+}
+
+// reported notes that the host has heard of a failure.
+func (b *mailbox) reported() {
+	b.mu.Lock()
+	b.reports--
+	b.settled()
+	b.mu.Unlock()
+	b.router.idle.Tell()
 }
 
 // tell gives the sender its answer, if it still waits. The mailbox's lock is

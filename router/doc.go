@@ -84,6 +84,6 @@
 //
 // A message needs the sender's right to send and the recipient's right to
 // receive, a publication the rights to publish and to consume. Both are asked for
-// again when a delivery starts. Whoever serves a request may reply to it, once,
+// again when a delivery starts, and for each chunk of a stream. Whoever serves a request may reply to it, once,
 // until its deadline; the reply passes the same checks of size and content.
 package router

@@ -99,8 +99,15 @@ func (c *Client) lastCall(ctx context.Context, kind Kind, o *sendOptions) time.T
 // sendOptions returns the options that a draft stands for.
 func (t *trip) sendOptions(ctx context.Context, d *Draft) (*sendOptions, error) {
 	o := t.options
-	o.headers = d.Headers
-	for _, option := range []SendOption{Priority(d.Priority), CorrelationID(d.CorrelationID), ClientID(d.ClientID)} {
+	o.correlation, o.clientID = "", ""
+	options := []SendOption{Headers(d.Headers), Priority(d.Priority)}
+	if d.CorrelationID != "" {
+		options = append(options, CorrelationID(d.CorrelationID))
+	}
+	if d.ClientID != "" {
+		options = append(options, ClientID(d.ClientID))
+	}
+	for _, option := range options {
 		if err := option.applySend(&o); err != nil {
 			return nil, t.stop(ctx, fmt.Errorf("a middleware made of the message what is none: %w", err))
 		}

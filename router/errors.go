@@ -131,6 +131,13 @@ type PanicError struct {
 // Error says what it panicked with.
 func (e *PanicError) Error() string { return "router: " + e.What + " panicked: " + e.Value }
 
+// A returnedError is an error that a handler returned, with its text as it was read
+// once: to ask for it again may give another, a panic, or no end.
+type returnedError struct{ err, text error }
+
+func (e *returnedError) Error() string { return e.text.Error() }
+func (e *returnedError) Unwrap() error { return e.err }
+
 // An OptionError reports an option out of its range. It matches
 // [plugbus.ErrInvalid].
 type OptionError struct {

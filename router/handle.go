@@ -10,8 +10,8 @@ import (
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
-// A Handler handles a message. What it returns is the reply; for a Post that is
-// thrown away. It runs on the plugin's worker, so that handlers of one plugin do
+// A Handler handles a message. What it returns is the reply, and of a [Response]
+// that it got itself the payload; for a Post that is thrown away. It runs on the plugin's worker, so that handlers of one plugin do
 // not run at the same time, unless it is [Concurrent]. Its context ends when the
 // caller gives up or the plugin leaves.
 type Handler func(ctx context.Context, m Message) (reply any, err error)
@@ -47,8 +47,8 @@ type Route struct {
 	busy    int    // its calls that run
 }
 
-// beside reports whether the handler runs beside the worker.
-func (r *Route) beside() bool { return r.opts.concurrent > 0 }
+// beside reports whether the handler runs beside the worker. No route is none.
+func (r *Route) beside() bool { return r != nil && r.opts.concurrent > 0 }
 
 // place returns where the handler's plugin waits when the handler does: nil for
 // its worker.
@@ -232,17 +232,6 @@ func (c *Client) enter(r *Route) (taken *Route, err error) {
 	b.routes++
 	b.edition++
 	return nil, nil
-}
-
-// predecessor returns the first handler of the same topics that was left behind
-// for r to take its place. b.mu is held.
-func (b *mailbox) predecessor(r *Route) (first *Route) {
-	for ghost := range b.ghosts {
-		if ghost.pattern == r.pattern && (first == nil || ghost.number < first.number) {
-			first = ghost
-		}
-	}
-	return first
 }
 
 // Remove closes the route. What waits for it is cancelled; a call that runs goes

@@ -65,7 +65,7 @@ func TestInlineOnlyWherePermitted(t *testing.T) {
 			rules.inline["to"] = test.permit
 			to := join(t, r, "to")
 			got := false
-			where := func(context.Context, router.Message) (any, error) {
+			where := func(context.Context, router.Message) (any, error) { //nolint:unparam // It is a handler.
 				got = onStackOf("github.com/plugbus/plugbus/router.(*Client).Send")
 				return nil, nil
 			}

@@ -46,6 +46,7 @@ type mailbox struct {
 	running *delivery      // the first of a list
 	counts  plugbus.Ledger // but for Waiting and Running
 	active  int            // deliveries that run, and have no outcome
+	reports int            // failures of which the host hears just now
 	late    uint64         // replies that came too late
 	drained chan struct{}  // closed when draining and empty; nil before
 }
@@ -134,7 +135,7 @@ func (b *mailbox) enqueue(d *delivery) (why admission, next step) {
 	b.counts.Accepted++
 	d.share = s
 	r := d.route
-	beside := r != nil && r.beside()
+	beside := r.beside()
 	if beside && r.busy < r.opts.concurrent && r.lanes.count == 0 {
 		r.busy++
 		b.begin(d)
@@ -145,6 +146,8 @@ func (b *mailbox) enqueue(d *delivery) (why admission, next step) {
 	b.waiting++
 	b.bytes += int64(size)
 	d.phase = waiting
+	d.delayed = d.msg.address.kind.awaited() &&
+		(beside || b.waiting > 1 || b.active > 0 || b.client == nil || b.client.actor.Running())
 	b.lanesOf(d).push(d)
 	if beside || b.client == nil || b.state == held {
 		return admitted, stepNone
@@ -180,12 +183,13 @@ func (b *mailbox) count(o plugbus.Outcome) {
 // admit says whether the mailbox is for such a message, whatever its room. While
 // it is held, nobody knows which types there will be. b.mu is held.
 func (b *mailbox) admit(d *delivery) admission {
-	switch {
-	case b.state == closed || b.state == draining:
+	switch b.state {
+	case draining, closed:
 		return closing
-	case b.state == held:
+	case held:
 		d.detach()
 		return admitted
+	case open:
 	}
 	return b.match(d)
 }
@@ -221,7 +225,7 @@ func (b *mailbox) match(d *delivery) admission {
 
 // lanesOf returns where a message waits. b.mu is held.
 func (b *mailbox) lanesOf(d *delivery) *lanes {
-	if d.route != nil && d.route.beside() {
+	if d.route.beside() {
 		return &d.route.lanes
 	}
 	return &b.lanes
@@ -239,6 +243,9 @@ func (b *mailbox) leave(d *delivery) {
 // begin notes that a delivery runs. b.mu is held.
 func (b *mailbox) begin(d *delivery) {
 	d.phase, d.runner = running, b.client
+	if d.delayed {
+		d.began = b.router.clock.Now()
+	}
 	d.open()
 	d.prev, d.next = nil, b.running
 	if d.next != nil {
@@ -276,7 +283,7 @@ func (b *mailbox) next(c *Client) (d *delivery, aside bool) {
 			b.resolve(d)
 		}
 		r := d.route
-		if r != nil && r.beside() {
+		if r.beside() {
 			if r.busy >= r.opts.concurrent {
 				r.lanes.push(d)
 				continue
@@ -285,39 +292,9 @@ func (b *mailbox) next(c *Client) (d *delivery, aside bool) {
 		}
 		b.leave(d)
 		b.begin(d)
-		return d, r != nil && r.beside()
+		return d, r.beside()
 	}
 	return nil, false
-}
-
-// settle opens a mailbox that was handed over, for its new client. Topic handlers
-// of the old one that the new one has not set again go. The router's lock and b.mu
-// are held.
-func (b *mailbox) settle() {
-	b.reroute() // Should it be the client that held it.
-	b.state, b.drained = open, nil
-	for r := range b.ghosts {
-		b.exorcise(r)
-	}
-}
-
-// exorcise takes the topic handler of a client that has left out of the index.
-// The router's lock and b.mu are held.
-func (b *mailbox) exorcise(r *Route) {
-	b.router.topics.Remove(r.pattern, r)
-	b.router.topology.Add(1)
-	delete(b.ghosts, r)
-	r.removed = true
-}
-
-// resolve looks for the handler of a message that came when the mailbox was held,
-// or whose handler is gone. It leaves none if the handler is of the other kind or
-// not for this sender. b.mu is held.
-func (b *mailbox) resolve(d *delivery) {
-	d.route = d.meant
-	if b.match(d) != admitted {
-		d.route = nil
-	}
 }
 
 // nextBeside is next for a call of a concurrent route that has ended. It gives
@@ -336,34 +313,6 @@ func (b *mailbox) nextBeside(r *Route) *delivery {
 	b.leave(d)
 	b.begin(d)
 	return d
-}
-
-// reroute puts everything that waits where the next client of the mailbox finds
-// it, whatever that handles. b.mu is held.
-func (b *mailbox) reroute() {
-	for _, l := range b.allLanes() {
-		if l == &b.lanes {
-			continue
-		}
-		for d := l.pop(); d != nil; d = l.pop() {
-			b.lanes.push(d)
-		}
-	}
-	for _, first := range b.lanes.first {
-		for d := first; d != nil; d = d.next {
-			d.detach()
-			d.accept = nil // It is of the guard of the client that leaves.
-		}
-	}
-}
-
-// detach takes a delivery away from its handler, since another may come in its
-// place. The mailbox's lock is held.
-func (d *delivery) detach() {
-	if d.msg.address.kind == KindPublish && d.route != nil {
-		d.meant = d.route
-	}
-	d.route = nil
 }
 
 // allLanes returns everywhere where messages wait. b.mu is held.
@@ -470,7 +419,7 @@ func (b *mailbox) welcome() {
 
 // settled notes that the figures may have become zero. b.mu is held.
 func (b *mailbox) settled() {
-	if b.active > 0 || b.waiting > 0 && b.state != held {
+	if b.active+b.reports > 0 || b.waiting > 0 && b.state != held {
 		return
 	}
 	if b.drained != nil && !isClosed(b.drained) {

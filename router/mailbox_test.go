@@ -163,7 +163,7 @@ func TestR7Bytes(t *testing.T) {
 		post(t, join(t, r, "opener"), "to", "gated", "")
 		synctest.Wait()
 		send := func(from *router.Client, bytes int) error {
-			half := bytes / 2 // A header counts like a payload.
+			half := max(1, bytes/2) // A correlation id counts like a payload.
 			return from.Post(t.Context(), "to", "note", strings.Repeat("x", bytes-half), router.CorrelationID(strings.Repeat("x", half)))
 		}
 		a, b, c := join(t, r, "a"), join(t, r, "b"), join(t, r, "c")
@@ -372,7 +372,7 @@ func TestLeavingLosesNoFigure(t *testing.T) {
 			g.open()
 			cancel()
 			_ = to.Close(over)
-			<-done
+			t.Log(<-done) // There was room, or there was not.
 			synctest.Wait()
 			require.EqualValues(t, 3, r.Ledger().Offered)
 		})

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -59,7 +60,7 @@ func (opt priorityOption) applySend(o *sendOptions) error {
 	return nil
 }
 
-// Timeout, as an option of Send and Stream, bounds the wait for the whole reply,
+// Timeout bounds, as an option of Send and Stream, the wait for the whole reply,
 // beside the context; for Send it replaces the default of 30 seconds. It is no
 // option of Post and Publish, which do not wait for handlers.
 //
@@ -146,43 +147,46 @@ func (waitOption) applySend(o *sendOptions) error {
 	return nil
 }
 
-// Headers sends headers with the message. They are copied, checked and measured
-// like the payload.
+// MaxHeaders bounds how many headers a message has.
+const MaxHeaders = 64
+
+// Headers sends headers with the message, at most [MaxHeaders]. They are copied,
+// checked and measured like the payload.
 func Headers(h map[string]string) SendOption { return headersOption{h} }
 
 type headersOption struct{ h map[string]string }
 
 func (opt headersOption) applySend(o *sendOptions) error {
+	if len(opt.h) > MaxHeaders {
+		return &OptionError{"Headers", len(opt.h), "at most 64 headers"}
+	}
 	o.headers = opt.h
 	return nil
 }
 
-// maxIDBytes bounds the ids that senders choose.
-const maxIDBytes = 256
-
-// CorrelationID sends an id by which messages that belong together can be found.
-// At most 256 bytes.
+// CorrelationID sends an id by which messages that belong together can be found:
+// up to 255 bytes, as a name is.
 func CorrelationID(id string) SendOption { return correlationOption{id} }
 
 type correlationOption struct{ id string }
 
 func (opt correlationOption) applySend(o *sendOptions) error {
-	if len(opt.id) > maxIDBytes {
-		return &OptionError{"CorrelationID", plugbus.CutText(opt.id), "at most 256 bytes"}
+	if opt.id == "" || len(opt.id) > topic.MaxBytes {
+		return &OptionError{"CorrelationID", strconv.Quote(plugbus.CutText(opt.id)), "1 to 255 bytes"}
 	}
 	o.correlation = opt.id
 	return nil
 }
 
 // ClientID sends the sender's own id of the message, by which [Deduplicate] finds
-// duplicates. At most 256 bytes.
+// duplicates: up to 255 bytes.
 func ClientID(id string) SendOption { return clientIDOption{id} }
 
 type clientIDOption struct{ id string }
 
 func (opt clientIDOption) applySend(o *sendOptions) error {
-	if len(opt.id) > maxIDBytes {
-		return &OptionError{"ClientID", plugbus.CutText(opt.id), "at most 256 bytes"}
+	if opt.id == "" || len(opt.id) > topic.MaxBytes {
+		return &OptionError{"ClientID", strconv.Quote(plugbus.CutText(opt.id)), "1 to 255 bytes"}
 	}
 	o.clientID = opt.id
 	return nil
@@ -222,13 +226,13 @@ const MaxSenders = 1024
 
 // Senders limits the handler to messages of some plugins: those in allowed, or
 // everybody if that is empty, but nobody in denied. Others are refused, as by the
-// recipient's policy. The lists hold ids.
+// recipient's policy. The lists hold ids. If it is given twice, both hold.
 func Senders(allowed, denied []string) HandleOption { return sendersOption{allowed, denied} }
 
 type sendersOption struct{ allowed, denied []string }
 
 func (opt sendersOption) applyHandle(o *handleOptions) error {
-	s := &senders{denied: map[string]bool{}}
+	s := &senders{denied: map[string]bool{}, also: o.senders}
 	if len(opt.allowed) > 0 {
 		s.allowed = map[string]bool{}
 	}
@@ -247,11 +251,14 @@ func (opt sendersOption) applyHandle(o *handleOptions) error {
 	return nil
 }
 
-type senders struct{ allowed, denied map[string]bool }
+type senders struct {
+	allowed, denied map[string]bool
+	also            *senders // has to admit as well; may be nil
+}
 
 // admits reports whether a plugin is among the senders.
 func (s *senders) admits(id string) bool {
-	return s == nil || !s.denied[id] && (s.allowed == nil || s.allowed[id])
+	return s == nil || !s.denied[id] && (s.allowed == nil || s.allowed[id]) && s.also.admits(id)
 }
 
 // apply applies options to a call of kind about a type or topic.

@@ -36,8 +36,12 @@ type target struct {
 // has no room does not get it: the receipt names it. The error says why nothing
 // was published; that nobody handles the topic is none.
 //
-// The error is a [*plugbus.DeniedError], [ErrClosed] or an [*OptionError].
+// The error is a [*plugbus.DeniedError], [ErrClosed], that of ctx, if it was done
+// before, or an [*OptionError]. For a nil ctx it matches [plugbus.ErrInvalid].
 func (c *Client) Publish(ctx context.Context, topic string, data any, options ...SendOption) (Receipt, error) {
+	if ctx == nil {
+		return Receipt{}, c.noContext(KindPublish, topic)
+	}
 	o := &noOptions
 	if len(options) > 0 {
 		var err error
@@ -59,7 +63,7 @@ func (c *Client) publish(ctx context.Context, topic string, data any, o *sendOpt
 	}
 	var wakes actor.Wakes
 	for _, t := range p.reach.targets {
-		c.deliver(p, t, &wakes)
+		c.deliver(p, t, &wakes) //nolint:contextcheck // A handler's context is its plugin's.
 	}
 	wakes.Wake()
 	return p.receipt, nil
@@ -85,7 +89,7 @@ func (c *Client) republish(ctx context.Context, letter *DeadLetter, o *sendOptio
 	if to == nil {
 		return failed
 	}
-	switch c.deliver(p, *to, nil) {
+	switch c.deliver(p, *to, nil) { //nolint:contextcheck // The same.
 	case admitted:
 		return nil
 	case full, shareFull:

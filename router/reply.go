@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/payload"
@@ -13,6 +14,9 @@ import (
 // reply makes the reply of what a handler returned: it is checked and copied as
 // everything that enters the hub is. Who serves a request may reply to it.
 func (c *Client) reply(d *delivery, accept *plugbus.Permit, data any, index int) (Response, error) {
+	if got, ok := data.(Response); ok {
+		data = got.Data() // What somebody else replied is passed on.
+	}
 	frozen, size, err := payload.Freeze(data, &accept.Payload)
 	if err == nil && accept.Bytes != nil {
 		if wait := accept.Bytes.Take(c.router.clock.Now(), size); wait != 0 {
@@ -64,29 +68,33 @@ func (c *Client) answer(d *delivery, v *verdict) error {
 	if v.outcome == plugbus.Undeliverable && why != ErrNoHandler { //nolint:errorlint // The same.
 		why = plugbus.ErrDenied // Whose right is missing is not said.
 	}
-	return d.lost(v.outcome, why, v.outcome == plugbus.Failed)
+	return d.lost(v.outcome, why, v.started || v.outcome == plugbus.Failed)
 }
 
-// failure is the verdict about a handler that failed with err. It reads the error
-// once, and nobody else does.
+// failure is the verdict about a handler that failed by what happened to it: err is
+// ours.
 func (c *Client) failure(err error) verdict {
 	v := verdict{outcome: plugbus.Failed, err: err, why: err}
 	v.remote = &plugbus.RemoteError{Plugin: c.id, Code: plugbus.CodeInternal}
-	switch e := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped here, since its methods may panic.
+	switch e := err.(type) { //nolint:errorlint // It is never wrapped.
 	case *PanicError:
 		v.remote.Message = "the handler panicked"
 	case *replyError:
 		v.remote.Code, v.remote.Message = e.code, "the reply was refused"
 	default:
-		switch err { //nolint:errorlint // They are never wrapped.
-		case ErrGoexit:
-			v.remote.Message = "the handler ended its goroutine"
-		case ErrIdle:
-		default:
-			read(v.remote, err)
-			v.why = errors.New(v.remote.Message)
-		}
+		v.remote.Message = "the handler ended its goroutine"
 	}
+	return v
+}
+
+// returned is the verdict about a handler that returned err, which may be anything,
+// an error of ours included. It reads the error once, and nobody else does.
+func (c *Client) returned(err error) verdict {
+	v := verdict{outcome: plugbus.Failed}
+	v.remote = &plugbus.RemoteError{Plugin: c.id, Code: plugbus.CodeInternal}
+	read(v.remote, err)
+	v.why = errors.New(v.remote.Message)
+	v.err = &returnedError{err, v.why}
 	return v
 }
 
@@ -176,21 +184,33 @@ func (d *delivery) served(v *verdict) *Served {
 	if d.route == nil || !d.route.opts.measured || !d.msg.address.kind.awaited() || r.opts.OnServed == nil {
 		return nil
 	}
-	switch v.outcome { //nolint:exhaustive // The others say nothing of the handler.
+	switch v.outcome {
 	case plugbus.Handled:
 	case plugbus.Failed:
-		if !v.blames() {
+		late := v.remote.Code == plugbus.CodeDeadline && d.excused(context.DeadlineExceeded)
+		if _, returned := v.err.(*returnedError); !v.blames() || returned && (v.left || late) { //nolint:errorlint // It is never wrapped.
 			return nil
 		}
 	case plugbus.Abandoned:
-		if d.chose(v.err) && v.err != ErrTimedOut { //nolint:errorlint // It is never wrapped.
+		if d.excused(v.err) {
 			return nil
 		}
 	default:
 		return nil
 	}
 	a := d.msg.address
-	return &Served{Plugin: a.to, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: r.clock.Now().Sub(d.msg.Time())}
+	return &Served{Plugin: a.to, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: d.took(r.clock.Now())}
+}
+
+// took returns how long the sender waited for the first reply: how long it takes over
+// the others of a stream is its own affair.
+func (d *delivery) took(now time.Time) time.Duration {
+	if d.stream != nil {
+		if first := d.stream.first.Load(); first != 0 {
+			now = time.Unix(0, first)
+		}
+	}
+	return now.Sub(d.msg.Time())
 }
 
 // blames reports whether a failure is the handler's fault, and not that of what it

@@ -200,7 +200,7 @@ func TestR5RepliesBelongToTheirRequests(t *testing.T) {
 		handle(t, to, "slow", func(ctx context.Context, m router.Message) (any, error) {
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Duration(m.Data().(int)%7) * 100 * time.Microsecond):
+			case <-time.After(time.Duration(m.Data().(int) % 7 * 100_000)):
 			}
 			return m.Data(), nil
 		}, options...)
@@ -431,5 +431,29 @@ func TestTypedEdge(t *testing.T) {
 		_, err = router.Send[string](t.Context(), from, "to", "double", in{21})
 		_, ok := errors.AsType[*plugbus.TypeError](err)
 		require.True(t, ok, "%v", err)
+	})
+}
+
+// TestReplyIsPassedOn shows that a handler may return the reply, or give the chunk,
+// that it got from another plugin: its payload goes on, in its own name.
+func TestReplyIsPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, b, c := join(t, r, "a"), join(t, r, "b"), join(t, r, "c")
+		handle(t, c, "ask", func(context.Context, router.Message) (any, error) { return []int{1, 2}, nil })
+		handle(t, b, "ask", func(ctx context.Context, m router.Message) (any, error) { return b.Send(ctx, "c", "ask", m.Data()) })
+		_, err := b.HandleStream("asks", func(ctx context.Context, m router.Message, yield func(any) bool) error {
+			reply, err := b.Send(ctx, "c", "ask", m.Data())
+			_ = yield(reply)
+			return err
+		})
+		require.NoError(t, err)
+		reply, err := a.Send(t.Context(), "b", "ask", nil)
+		require.NoError(t, err)
+		require.Equal(t, []any{[]int{1, 2}, "b"}, []any{reply.Data(), reply.From()})
+		for chunk, err := range a.Stream(t.Context(), "b", "asks", nil) {
+			require.NoError(t, err)
+			require.Equal(t, []any{[]int{1, 2}, "b"}, []any{chunk.Data(), chunk.From()})
+		}
 	})
 }

@@ -97,7 +97,8 @@ type Failure struct {
 
 	// Blameless says that the handler's plugin is not to blame: the sender chose
 	// the deadline, did not read the stream, asked for what cannot be had, or may
-	// no longer send.
+	// no longer send; or the message had waited until the handler had less than half
+	// of Options.RequestTimeout; or the handler itself waited for another plugin.
 	Blameless bool
 }
 
@@ -107,7 +108,7 @@ type Served struct {
 	From   string
 	Type   string
 	OK     bool          // the handler replied
-	Took   time.Duration // from the sender's call to the reply
+	Took   time.Duration // from the sender's call to the reply, or the first chunk of a stream
 }
 
 // A Slow is what [Options.OnSlow] hears of.
@@ -239,17 +240,10 @@ func (c *Client) rank(owner *actor.Actor) int {
 // until ctx is done, and returns its error. Handlers that were abandoned do not
 // count, nor does what waits for a plugin that is being replaced.
 func (r *Router) Idle(ctx context.Context) error {
-	for {
-		changed := r.idle.Next()
-		if r.quiet() {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("router: wait until idle: %w", ctx.Err())
-		}
+	if err := r.idle.Until(ctx, r.quiet); err != nil {
+		return fmt.Errorf("router: wait until idle: %w", err)
 	}
+	return nil
 }
 
 func (r *Router) quiet() bool {
@@ -266,7 +260,7 @@ func (r *Router) quiet() bool {
 func (b *mailbox) quiet() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.active == 0 && (b.waiting == 0 || b.state == held)
+	return b.active+b.reports == 0 && (b.waiting == 0 || b.state == held)
 }
 
 // owner returns the client that handles, or nil.

@@ -20,8 +20,12 @@ import (
 // panicked; a [*plugbus.DeniedError] if the door refused, also for a request that
 // would wait for itself (ReasonCycle); a [*SendError] that matches
 // [ErrUnknownTarget], [ErrNoHandler] or [ErrQueueFull]; a [*DeliveryError] if the
-// message was accepted and has no reply; [ErrClosed]; or an [*OptionError].
+// message was accepted and has no reply; [ErrClosed]; that of ctx, if it was done
+// before; or an [*OptionError]. For a nil ctx it matches [plugbus.ErrInvalid].
 func (c *Client) Send(ctx context.Context, to, typ string, data any, options ...SendOption) (Response, error) {
+	if ctx == nil {
+		return Response{}, c.noContext(KindSend, typ)
+	}
 	o := &noOptions
 	if len(options) > 0 {
 		var err error
@@ -40,6 +44,9 @@ func (c *Client) Send(ctx context.Context, to, typ string, data any, options ...
 // becomes of it after that is for the host to see: in the ledger, and among the
 // dead letters if it is not handled.
 func (c *Client) Post(ctx context.Context, to, typ string, data any, options ...SendOption) error {
+	if ctx == nil {
+		return c.noContext(KindPost, typ)
+	}
 	o := &noOptions
 	if len(options) > 0 {
 		var err error
@@ -52,6 +59,10 @@ func (c *Client) Post(ctx context.Context, to, typ string, data any, options ...
 		return err
 	}
 	return c.post(ctx, to, typ, data, o)
+}
+
+func (c *Client) noContext(kind Kind, typ string) error {
+	return fmt.Errorf("plugin %q: %v %q: the context is nil; pass on the one that you were given, or context.Background(): %w", c.id, kind, plugbus.CutText(typ), plugbus.ErrInvalid)
 }
 
 // options is apart from the callers so that a call without options allocates
@@ -100,7 +111,7 @@ func (c *Client) dispatch(ctx context.Context, kind Kind, to, typ string, data a
 
 // cause returns what led to an act with ctx.
 func (c *Client) cause(ctx context.Context) plugbus.Chain {
-	return chain.Deeper(chain.From(ctx), c.actor.Serving())
+	return c.actor.Cause(ctx)
 }
 
 // led is cause, but for a message that is sent again, to which leads what did so
@@ -153,6 +164,11 @@ func (c *Client) admit(ctx context.Context, kind Kind, to, typ string, data any,
 func (c *Client) setDeadline(ctx context.Context, kind Kind, o *sendOptions, d *delivery, now time.Time) {
 	deadline, limited := ctx.Deadline()
 	d.chosen = limited || o.timeout > 0
+	if limited && o.timeout == 0 {
+		if own := callOf(ctx); own != nil && !own.chosen && deadline.Equal(own.deadline) {
+			d.chosen = false // It is a default, handed on.
+		}
+	}
 	switch {
 	case o.timeout > 0:
 		if own := now.Add(o.timeout); !limited || own.Before(deadline) {
@@ -226,7 +242,7 @@ func (b *mailbox) waitsIn(name string, led plugbus.Chain) bool {
 	b.mu.Lock()
 	r := b.route(name)
 	b.mu.Unlock()
-	if r != nil && r.beside() {
+	if r.beside() {
 		return led.Waiting(b.id, r) >= r.opts.concurrent
 	}
 	return led.Waiting(b.id, nil) > 0
@@ -312,7 +328,7 @@ func (c *Client) enqueue(ctx context.Context, w *way, o *sendOptions, d *deliver
 		b.mu.Unlock()
 		switch {
 		case why == admitted:
-			runner.follow(next, d, nil)
+			runner.follow(next, d, nil) //nolint:contextcheck // A handler's context is its plugin's.
 			return nil
 		case room == nil:
 			return c.rejected(w, why)

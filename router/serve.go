@@ -29,7 +29,6 @@ func (c *Client) work() (more bool) {
 		case aside:
 			c.startBeside(d)
 		default:
-			c.actor.Serve(d.msg.meta.chain)
 			c.serve(d)
 		}
 	}
@@ -56,17 +55,10 @@ func (c *Client) calls(d *delivery, route *Route) {
 		c.router.idle.Tell()
 	}()
 	for ; d != nil; d = c.box.nextBeside(route) {
-		c.serveBeside(d)
+		c.serve(d)
 	}
 	orderly = true
 	c.router.idle.Tell()
-}
-
-func (c *Client) serveBeside(d *delivery) {
-	led := d.msg.meta.chain
-	c.actor.Enter(led)
-	defer c.actor.Leave(led)
-	c.serve(d)
 }
 
 // inline handles a message on its sender's stack, if its recipient has nothing
@@ -89,8 +81,7 @@ func (c *Client) inline(ctx context.Context, w *way, d *delivery) bool {
 	d.ctx.caller, d.ctx.until = ctx, d.deadline
 	b.mu.Unlock()
 	c.sent.Add(1)
-	runner.actor.Serve(d.msg.meta.chain)
-	runner.serve(d)
+	runner.serve(d) //nolint:contextcheck // The delivery has it.
 	return true
 }
 
@@ -101,12 +92,19 @@ type verdict struct {
 	err     error                // what the handler returned, or why there is no reply
 	why     error                // the same, with methods of our own
 	remote  *plugbus.RemoteError // what the sender learns of the handler's failure
+	started bool                 // the handler was called, although the outcome does not say so
+	left    bool                 // the sender had gone before
 }
 
 // serve handles one delivery, whatever its handler does, and the methods of the
 // error that it returns.
 func (c *Client) serve(d *delivery) {
 	c.router.armWatch()
+	if d.route.beside() {
+		c.actor.Enter(d.msg.meta.chain)
+	} else {
+		c.actor.Serve(d.msg.meta.chain)
+	}
 	orderly := false
 	defer func() {
 		if !orderly {
@@ -159,12 +157,15 @@ func (c *Client) decide(d *delivery) verdict {
 	case r.topic != nil:
 		err = r.topic(ctx, d.msg)
 	case r.stream != nil:
-		err = d.stream.run(ctx, d, accept)
+		var fault error
+		if fault, err = d.stream.run(ctx, d); fault != nil {
+			return c.faulty(fault)
+		}
 	default:
 		reply, err = r.single(ctx, d.msg)
 	}
 	if err != nil {
-		return c.failure(err)
+		return c.returned(err)
 	}
 	if d.msg.address.kind != KindSend {
 		return verdict{outcome: plugbus.Handled}
@@ -176,11 +177,21 @@ func (c *Client) decide(d *delivery) verdict {
 	return verdict{outcome: plugbus.Handled, reply: response}
 }
 
+// faulty is the verdict about a stream that ended for a reason of its own.
+func (c *Client) faulty(fault error) verdict {
+	if revoked, ok := fault.(*plugbus.DeniedError); ok { //nolint:errorlint // It is never wrapped.
+		v := unserved(plugbus.Undeliverable, revoked)
+		v.started = true
+		return v
+	}
+	return c.failure(fault)
+}
+
 // unserved is the verdict about a delivery whose handler was not called.
 func unserved(o plugbus.Outcome, why error) verdict { return verdict{outcome: o, err: why, why: why} }
 
-// permitted asks for both rights as they are now, unless they are as they were at
-// the door, and returns what the recipient may reply.
+// permitted asks for both rights as they are now, unless they are as they were when
+// it asked last, or at the door, and returns what the recipient may reply.
 func (c *Client) permitted(d *delivery) (accept *plugbus.Permit, err error) {
 	a := d.msg.address
 	give, take, from := plugbus.VerbSend, plugbus.VerbReceive, a.from
@@ -189,9 +200,11 @@ func (c *Client) permitted(d *delivery) (accept *plugbus.Permit, err error) {
 		give, take, object, from = plugbus.VerbPublish, plugbus.VerbConsume, a.name, a.name
 	}
 	if version := d.from.guard.Version(); version != d.permitted {
-		if p := d.from.guard.PermitVia(d.cause, give, object); !p.Allowed() {
+		p := d.from.guard.PermitVia(d.cause, give, object)
+		if !p.Allowed() {
 			return nil, &plugbus.DeniedError{Plugin: a.from, Verb: give, Object: object, Reason: p.Reason, Hint: "it was allowed when the message was sent"}
 		}
+		d.permitted = p.Version
 	}
 	if d.accept != nil && d.accept.Version == c.guard.Version() {
 		return d.accept, nil
@@ -200,6 +213,7 @@ func (c *Client) permitted(d *delivery) (accept *plugbus.Permit, err error) {
 	if !accept.Allowed() {
 		return nil, &plugbus.DeniedError{Plugin: c.id, Verb: take, Object: from, Reason: accept.Reason, Hint: "it was allowed when the message was sent"}
 	}
+	d.accept = accept
 	return accept, nil
 }
 
@@ -212,10 +226,16 @@ func (c *Client) finish(d *delivery, v verdict) {
 	if v.err != nil && d.msg.address.kind.awaited() {
 		answer = c.answer(d, &v)
 	}
+	if d.route.beside() { // Before anybody hears that it has ended.
+		c.actor.Leave(d.msg.meta.chain)
+	} else {
+		c.actor.Serve(plugbus.Chain{})
+	}
 	b.mu.Lock()
 	b.end(d)
 	d.limit.stop()
 	d.phase = over
+	v.left = d.gone
 	first := !d.abandoned
 	if first {
 		b.active--
@@ -228,26 +248,26 @@ func (c *Client) finish(d *delivery, v verdict) {
 		b.late++
 	}
 	d.tell(v.reply, answer)
+	var f Failure
+	if first && (v.outcome == plugbus.Failed || v.outcome == plugbus.Undeliverable) {
+		f = b.failure(d, v.outcome, v.err)
+		f.Blameless = v.outcome == plugbus.Undeliverable || !v.blames()
+	}
 	b.settled()
 	retire := b.state == closed && b.running == nil
 	b.mu.Unlock()
 	if d.ctx != nil {
 		d.ctx.end(context.Canceled)
 	}
-	var f Failure
 	var s *Served
 	if first {
-		if v.outcome == plugbus.Failed || v.outcome == plugbus.Undeliverable {
-			f = d.failure(v.outcome, v.err)
-			f.Blameless = v.outcome == plugbus.Undeliverable || !v.blames()
-		}
 		s = d.served(&v)
 	}
 	d.release()
 	if retire {
 		r.retire(b)
 	}
-	r.report(f, s)
+	b.report(f, s)
 }
 
 // retire lets go of a closed mailbox when its last handler has returned.
@@ -279,19 +299,21 @@ func (c *Client) timeOut(b *mailbox, l *limit) {
 		return
 	}
 	v := unserved(plugbus.Abandoned, ErrTimedOut)
-	ctx, f, s := d.ctx, d.failure(v.outcome, v.err), d.served(&v)
+	ctx, f, s := d.ctx, b.failure(d, v.outcome, v.err), d.served(&v)
 	c.router.bury(d, v.outcome, v.why)
 	b.abandon(d, ErrTimedOut)
 	b.mu.Unlock()
 	ctx.end(context.DeadlineExceeded)
 	c.router.idle.Tell()
-	c.router.report(f, s)
+	b.report(f, s)
 }
 
 // report tells the host of a failure, and of a request to a measured handler, if
 // there is one of either.
-func (r *Router) report(f Failure, s *Served) {
-	if f.Outcome != 0 && r.opts.OnFailure != nil {
+func (b *mailbox) report(f Failure, s *Served) {
+	r := b.router
+	if f.Outcome != 0 {
+		defer b.reported()
 		r.opts.OnFailure(f)
 	}
 	if s != nil {

@@ -165,7 +165,7 @@ func (r *Router) Leaks() []Leak {
 		b.mu.Lock()
 		for d := b.running; d != nil; d = d.next {
 			if d.abandoned {
-				leaks = append(leaks, Leak{b.id, d.msg.address.name, d.failure(0, nil).Site})
+				leaks = append(leaks, Leak{b.id, d.msg.address.name, d.site()})
 			}
 		}
 		b.mu.Unlock()
@@ -203,7 +203,7 @@ func (r *Router) look() {
 		for d := b.running; d != nil; d = d.next {
 			busy = busy || b.state != closed || d.looks < 2
 			if d.looks++; d.looks == 2 {
-				slow = append(slow, Slow{b.id, d.msg.address.name, d.failure(0, nil).Site, r.opts.SlowAfter})
+				slow = append(slow, Slow{b.id, d.msg.address.name, d.site(), r.opts.SlowAfter})
 			}
 		}
 		busy = busy || b.waiting > 0

@@ -5,9 +5,8 @@ import (
 	"context"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/plugbus/plugbus"
 )
 
 // A stream carries chunks from a handler to a reader.
@@ -16,6 +15,7 @@ type stream struct {
 	idle   time.Duration // how long the reader waits for a chunk
 	chosen bool          // the reader chose that
 	cut    bool          // the reader's time was over; written before done gets its token
+	first  atomic.Int64  // when the handler gave its first chunk; 0 if it has not
 
 	mu    sync.Mutex // makes yields of several goroutines one after the other; guards below
 	next  int
@@ -33,6 +33,10 @@ type stream struct {
 // within [Idle].
 func (c *Client) Stream(ctx context.Context, to, typ string, data any, options ...SendOption) iter.Seq2[Response, error] {
 	return func(yield func(Response, error) bool) {
+		if ctx == nil {
+			yield(Response{}, c.noContext(KindStream, typ))
+			return
+		}
 		o, err := c.options(KindStream, typ, options)
 		if err != nil {
 			yield(Response{}, err)
@@ -71,12 +75,15 @@ func (c *Client) read(ctx context.Context, d *delivery, yield func(Response, err
 		d.release()
 	}()
 	defer c.watch(ctx, d)()
+	own := callOf(ctx)
 	clock := time.NewTimer(s.idle)
 	defer clock.Stop()
 	for {
-		gone := false
+		var gone bool
+		own.wait()
 		select {
 		case chunk := <-s.chunks:
+			own.resume()
 			if !yield(chunk, nil) {
 				return
 			}
@@ -89,6 +96,7 @@ func (c *Client) read(ctx context.Context, d *delivery, yield func(Response, err
 		case <-c.session.Done():
 			gone = c.giveUp(d, ErrClosed)
 		}
+		own.resume()
 		left = false
 		if (gone || s.rest(yield)) && d.err != nil {
 			yield(Response{}, d.err)
@@ -139,15 +147,13 @@ func (s *stream) rest(yield func(Response, error) bool) bool {
 	}
 }
 
-// run calls the handler of a stream.
-func (s *stream) run(ctx context.Context, d *delivery, accept *plugbus.Permit) error {
+// run calls the handler of a stream. The fault is what ended the stream besides the
+// handler; then what that returned does not matter.
+func (s *stream) run(ctx context.Context, d *delivery) (fault, err error) {
 	idle := cmp.Or(d.route.opts.idle, d.runner.router.opts.StreamIdle)
-	defer s.end() // Also if the handler panics.
-	err := d.route.stream(ctx, d.msg, func(chunk any) bool { return s.yield(ctx, d, accept, chunk, idle) })
-	if fault := s.end(); fault != nil {
-		return fault
-	}
-	return err
+	defer func() { _ = s.end() }() // Also if the handler panics.
+	err = d.route.stream(ctx, d.msg, func(chunk any) bool { return s.yield(ctx, d, chunk, idle) })
+	return s.end(), err
 }
 
 // end lets no yield that the handler left somewhere do anything, and returns what
@@ -160,18 +166,25 @@ func (s *stream) end() error {
 }
 
 // yield gives one chunk to the reader, and reports whether to go on. When the
-// reader goes, the context ends.
-func (s *stream) yield(ctx context.Context, d *delivery, accept *plugbus.Permit, data any, idle time.Duration) bool {
+// reader goes, the context ends. Whether both may is asked for each chunk, since a
+// stream may take long.
+func (s *stream) yield(ctx context.Context, d *delivery, data any, idle time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over || ctx.Err() != nil {
 		return false
 	}
+	accept, err := d.runner.permitted(d)
+	if err != nil {
+		return s.fail(d, err)
+	}
 	chunk, err := d.runner.reply(d, accept, data, s.next)
 	if err != nil {
 		return s.fail(d, err)
 	}
-	s.next++
+	if s.next++; s.next == 1 {
+		s.first.Store(d.runner.router.clock.Now().UnixNano())
+	}
 	select {
 	case s.chunks <- chunk:
 		return true

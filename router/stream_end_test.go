@@ -42,7 +42,7 @@ func TestStreamEndsEarly(t *testing.T) {
 					go func() {
 						defer close(done)
 						defer func() { _ = recover() }()
-						for _, err := range a.Stream(ctx, "b", "many", nil) {
+						for _, err := range a.Stream(ctx, "b", "many", nil) { //nolint:contextcheck // Some readers cancel theirs.
 							if last = err; err != nil {
 								continue
 							}

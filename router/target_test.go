@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,7 +244,10 @@ func TestR20UnknownValues(t *testing.T) {
 		r := newRouter(t, router.Options{})
 		c := join(t, r, "c")
 		handle(t, c, "note", echo)
-		long := string(make([]byte, 257))
+		long, many := string(make([]byte, 256)), map[string]string{}
+		for i := range router.MaxHeaders + 1 {
+			many[strconv.Itoa(i)] = ""
+		}
 		for _, test := range []struct {
 			option router.SendOption
 			name   string
@@ -257,7 +261,10 @@ func TestR20UnknownValues(t *testing.T) {
 			{router.Idle(time.Second), "Idle"},
 			{router.Idle(0), "Idle"},
 			{router.CorrelationID(long), "CorrelationID"},
+			{router.CorrelationID(""), "CorrelationID"},
 			{router.ClientID(long), "ClientID"},
+			{router.ClientID(""), "ClientID"},
+			{router.Headers(many), "Headers"},
 			{nil, "SendOption"},
 		} {
 			_, err := c.Send(t.Context(), "c", "note", nil, test.option)
@@ -278,4 +285,31 @@ func TestR20UnknownValues(t *testing.T) {
 		}
 		require.Zero(t, r.Ledger())
 	})
+}
+
+// TestNilContext shows that a call without a context is an error, with middleware
+// and without, and never a panic.
+func TestNilContext(t *testing.T) {
+	t.Parallel()
+	r := newRouter(t, router.Options{})
+	c := join(t, r, "c")
+	handle(t, c, "note", echo)
+	var none context.Context
+	for _, middlewares := range []int{0, 1} {
+		for range middlewares {
+			require.NoError(t, r.Use("none", func(next router.Deliver) router.Deliver { return next }))
+		}
+		_, sent := c.Send(none, "c", "note", nil)
+		_, published := c.Publish(none, "note", nil)
+		errs := []error{sent, published, c.Post(none, "c", "note", nil)}
+		for _, err := range c.Stream(none, "c", "note", nil) {
+			errs = append(errs, err)
+		}
+		require.Len(t, errs, 4)
+		for _, err := range errs {
+			require.ErrorIs(t, err, plugbus.ErrInvalid)
+			require.ErrorContains(t, err, "the context is nil")
+		}
+	}
+	require.Zero(t, r.Ledger())
 }

@@ -254,7 +254,8 @@ func TestTypedHandleStream(t *testing.T) {
 		for _, err := range router.Stream[answer](t.Context(), c, "b", "letters", 7) {
 			require.ErrorContains(t, err, "carries a int, but a router_test.question was asked for")
 		}
-		for range router.Stream[answer](t.Context(), c, "b", "letters", question{string(make([]byte, 100))}) {
+		for _, err := range router.Stream[answer](t.Context(), c, "b", "letters", question{string(make([]byte, 100))}) {
+			require.NoError(t, err)
 			break
 		}
 		require.NoError(t, r.Idle(t.Context()))

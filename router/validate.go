@@ -17,7 +17,7 @@ import (
 // Validate checks the payloads of messages against JSON Schemas, by the type of
 // the message or the topic of the publication. Types without a schema pass. A
 // payload counts as what encoding/json would make of it, and a json.RawMessage as
-// the JSON in it. What was checked is what goes on: a copy, unless the payload is
+// the JSON in it; a []byte that holds JSON counts as both. What was checked is what goes on: a copy, unless the payload is
 // [plugbus.Shared]. Middleware that comes after it can still change that.
 //
 // A payload that does not satisfy its schema is refused with ReasonMiddleware, and
@@ -56,7 +56,7 @@ func Validate(schemas map[string]json.RawMessage) (Middleware, error) {
 // checks that.
 func (d *Draft) check(ctx context.Context, s *schema.Schema) error {
 	if shared, ok := d.Data.(plugbus.SharedValue); ok {
-		return s.Validate(shared.Value())
+		return s.ValidatePayload(shared)
 	}
 	c, verb, object := d.trip.client, plugbus.VerbSend, d.To
 	if d.Kind() == KindPublish {
@@ -67,5 +67,5 @@ func (d *Draft) check(ctx context.Context, s *schema.Schema) error {
 		return err
 	}
 	d.Data = payload.Thaw(frozen)
-	return s.Validate(d.Data)
+	return s.ValidatePayload(d.Data)
 }

@@ -61,6 +61,7 @@ func TestValidate(t *testing.T) {
 		{"text", "abc", ""},
 		{"text", "abcd", "4"},
 		{"text", 7, "string"},
+		{"text", []byte("7"), "string"},
 		{"other", 7, ""},
 		{"other", nil, ""},
 	} {

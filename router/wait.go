@@ -16,6 +16,9 @@ func (c *Client) await(ctx context.Context, d *delivery) (Response, error) {
 		return reply, err
 	default:
 	}
+	own := callOf(ctx)
+	own.wait()
+	defer own.resume()
 	d.startClock(time.Until(d.deadline))
 	select {
 	case <-d.done:
@@ -63,6 +66,9 @@ func (c *Client) leave(d *delivery, why error) bool {
 		return false
 	}
 	d.gone = true
+	if why == context.DeadlineExceeded && (d.deadline.IsZero() || c.router.clock.Now().Before(d.deadline)) { //nolint:errorlint // The same.
+		d.chosen = true // The sender's context has ended earlier than it said.
+	}
 	late := why == context.DeadlineExceeded || why == ErrIdle //nolint:errorlint // They are never wrapped here.
 	var failed Failure
 	var served *Served
@@ -82,18 +88,19 @@ func (c *Client) leave(d *delivery, why error) bool {
 		v := unserved(0, why)
 		if late && !d.abandoned {
 			v.outcome = plugbus.Abandoned
-			failed, served = d.failure(v.outcome, why), d.served(&v)
-			failed.Blameless = d.chose(why)
+			failed, served = b.failure(d, v.outcome, why), d.served(&v)
+			failed.Blameless = d.excused(why)
 			b.abandon(d, why)
 		}
 		d.err = d.lost(v.outcome, why, true)
+	case over: // It would have told the sender.
 	}
 	b.mu.Unlock()
 	if ctx != nil {
 		ctx.end(why)
 	}
 	c.router.idle.Tell()
-	c.router.report(failed, served)
+	b.report(failed, served)
 	return true
 }
 

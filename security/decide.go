@@ -365,7 +365,7 @@ func (p *Policy) knows(id, other string) bool {
 // least returns the lowest trust on a chain. Who is unknown is not trusted.
 func (p *Policy) least(c plugbus.Chain) plugbus.Trust {
 	least := plugbus.Verified
-	for _, id := range c.Plugins() {
+	for _, id := range c.Led() {
 		g, _ := p.Grant(id)
 		least = min(least, g.Trust)
 	}

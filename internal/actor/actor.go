@@ -180,7 +180,11 @@ func (a *Actor) rounds() (park bool) {
 			return park
 		}
 		for i := range a.count {
-			if pending&(1<<i) != 0 && a.sources[i].Work() {
+			if pending&(1<<i) == 0 {
+				continue
+			}
+			a.Serve(chain.Chain{}) // What the source before this one served is over.
+			if a.sources[i].Work() {
 				a.state.Or(1 << i)
 			}
 		}

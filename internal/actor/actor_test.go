@@ -77,6 +77,27 @@ func TestSourcesTakeTurns(t *testing.T) {
 	})
 }
 
+// TestSourcesServeTheirOwn shows that what one source served is not what the next
+// one acts under.
+func TestSourcesServeTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := actor.NewGroup()
+		a := g.New()
+		var under []chain.Chain
+		a.Attach(work(func() bool { under = append(under, a.Serving()); return false }))
+		a.Attach(work(func() bool {
+			a.Serve(chain.Chain{}.Then("a"))
+			require.False(t, a.Signal(0))
+			return false
+		}))
+		require.True(t, a.Signal(1))
+		a.Wake()
+		synctest.Wait()
+		require.Equal(t, []chain.Chain{{}}, under)
+		require.NoError(t, g.Close(t.Context()))
+	})
+}
+
 // TestGoexitIsReplaced shows that a job which ends the worker's goroutine costs
 // neither the jobs after it nor those of other sources.
 func TestGoexitIsReplaced(t *testing.T) {

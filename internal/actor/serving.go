@@ -1,6 +1,7 @@
 package actor
 
 import (
+	"context"
 	"sync"
 
 	"github.com/plugbus/plugbus/internal/chain"
@@ -19,6 +20,31 @@ type serving struct {
 // chain. Of several handlers at a time it is the deepest.
 func (s *serving) Serving() chain.Chain {
 	return chain.Deeper(s.worker.Load(), s.deepest.Load())
+}
+
+// Cause returns what led to an act of the plugin with ctx: what the handler serves
+// whose context that is. If no handler serves that now, it is the deepest of all that
+// the plugin does, and of ctx; and the others, which may have led to it, are joined to
+// that, so that nobody acts by a plugin that serves several.
+func (s *serving) Cause(ctx context.Context) chain.Chain {
+	own, worker := chain.From(ctx), s.worker.Load()
+	none := chain.Chain{}
+	if own != none && own == worker {
+		return own
+	}
+	if own == none && s.deepest.Load() == none {
+		return worker
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own != none && s.beside[own] > 0 {
+		return own
+	}
+	cause := chain.Deeper(chain.Deeper(own, worker), s.deepest.Load())
+	for other := range s.beside {
+		cause = chain.Join(cause, other)
+	}
+	return chain.Join(chain.Join(cause, own), worker)
 }
 
 // Serves reports whether a handler serves c now.

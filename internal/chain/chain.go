@@ -3,6 +3,7 @@ package chain
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -20,6 +21,9 @@ type node struct {
 	// for its worker.
 	awaited bool
 	by      any
+
+	// also are plugins of other chains that may have led here, see Join.
+	also []string
 }
 
 // Depth returns how many plugins are on the chain.
@@ -90,6 +94,42 @@ func Deeper(c, other Chain) Chain {
 		return other
 	}
 	return c
+}
+
+// maxAlso bounds what Join notes at one place of a chain.
+const maxAlso = 64
+
+// Join returns c, to which the plugins of other may have led as well: they count for
+// [Chain.Led], and for nothing else. Where they are too many, "" stands for them.
+func Join(c, other Chain) Chain {
+	if c.last == nil {
+		return other
+	}
+	known := c.Led()
+	var also []string
+	for _, id := range other.Led() {
+		if !slices.Contains(known, id) && !slices.Contains(also, id) {
+			also = append(also, id)
+		}
+	}
+	if len(also) == 0 {
+		return c
+	}
+	last := *c.last
+	if last.also = append(slices.Clip(last.also), also...); len(last.also) > maxAlso {
+		last.also = []string{""}
+	}
+	return Chain{&last}
+}
+
+// Led returns the plugins that led here, or may have: those on the chain, and those
+// joined to it.
+func (c Chain) Led() []string {
+	ids := c.Plugins()
+	for n := c.last; n != nil; n = n.before {
+		ids = append(ids, n.also...)
+	}
+	return ids
 }
 
 // Key is the only key of a handler's context: its value is a Chain.

@@ -23,9 +23,10 @@ type List struct {
 	errs []error
 }
 
-// Within returns the value of an option, or what zero means, and notes a value
-// that is out of its range. What zero means may be outside of the range, as where
-// it stands for no limit.
+// Within returns the value of an option, or what zero means; this also for a value
+// that is out of its range, which it notes, so that what depends on the value is
+// not blamed too. What zero means may be outside of the range, as where it stands
+// for no limit.
 func Within[T int | int64 | time.Duration](l *List, option string, value, zero, least, most T) T {
 	if value == 0 {
 		return zero
@@ -36,6 +37,7 @@ func Within[T int | int64 | time.Duration](l *List, option string, value, zero, 
 			standard = "none"
 		}
 		l.errs = append(l.errs, l.Fault(option, value, fmt.Sprintf("%v to %v, or 0 for %s", least, most, standard)))
+		return zero
 	}
 	return value
 }

@@ -30,12 +30,12 @@ func TestWithin(t *testing.T) {
 		{0, 1000, 1, 100, 1000, ""}, // Zero may mean what nobody may say.
 		{1, 10, 1, 100, 1, ""},
 		{100, 10, 1, 100, 100, ""},
-		{101, 10, 1, 100, 101, "N is 101 (int), want 1 to 100, or 0 for 10"},
-		{-1, 10, 1, 100, -1, "N is -1 (int), want 1 to 100, or 0 for 10"},
+		{101, 10, 1, 100, 10, "N is 101 (int), want 1 to 100, or 0 for 10"},
+		{-1, 10, 1, 100, 10, "N is -1 (int), want 1 to 100, or 0 for 10"},
 		{-1, 10, -1, 100, -1, ""},
-		{-2, 10, -1, 100, -2, "N is -2 (int), want -1 to 100, or 0 for 10"},
-		{-1, 0, 1, 100, -1, "N is -1 (int), want 1 to 100, or 0 for none"},
-		{math.MinInt, 10, 1, 100, math.MinInt, "N is -9223372036854775808 (int), want 1 to 100, or 0 for 10"},
+		{-2, 10, -1, 100, 10, "N is -2 (int), want -1 to 100, or 0 for 10"},
+		{-1, 0, 1, 100, 0, "N is -1 (int), want 1 to 100, or 0 for none"},
+		{math.MinInt, 10, 1, 100, 10, "N is -9223372036854775808 (int), want 1 to 100, or 0 for 10"},
 	} {
 		l := newList()
 		require.Equal(t, test.want, limits.Within(l, "N", test.value, test.zero, test.least, test.most), "%+v", test)

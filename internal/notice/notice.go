@@ -1,16 +1,11 @@
 // Package notice lets many wait for a change of something, at no cost for whoever
 // changes it while nobody waits.
 //
-//	for {
-//		changed := n.Next() // first this, then the look, or a change is missed
-//		if done() {
-//			return
-//		}
-//		<-changed
-//	}
+//	err := n.Until(ctx, func() bool { return count.Load() == 0 })
 package notice
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 )
@@ -24,8 +19,8 @@ type Notice struct {
 	changed chan struct{}
 }
 
-// Next returns a channel that is closed at the next Tell.
-func (n *Notice) Next() <-chan struct{} {
+// next returns a channel that is closed at the next Tell.
+func (n *Notice) next() <-chan struct{} {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.changed == nil {
@@ -33,6 +28,23 @@ func (n *Notice) Next() <-chan struct{} {
 		n.waiting.Store(true)
 	}
 	return n.changed
+}
+
+// Until waits until done returns true, and returns nil; or until ctx is done, and
+// returns its error. It calls done at the start and after each Tell, so that no
+// change is missed of which a Tell follows.
+func (n *Notice) Until(ctx context.Context, done func() bool) error {
+	for {
+		changed := n.next() // Before the look.
+		if done() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Tell closes the channel that those who wait have. It does not block.

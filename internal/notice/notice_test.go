@@ -1,6 +1,7 @@
 package notice_test
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,21 +12,45 @@ import (
 	"github.com/plugbus/plugbus/internal/notice"
 )
 
-// TestTell shows that a Tell reaches all who asked before it, and nobody who asks
-// after it.
+// TestTell shows that a Tell has all look who wait, and that what changes without one
+// is not noticed.
 func TestTell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n notice.Notice
+		n.Tell() // Nobody waits.
+		for range 3 {
+			var done atomic.Bool
+			var looks atomic.Int64
+			results := make(chan error, 2)
+			for range cap(results) {
+				go func() {
+					results <- n.Until(t.Context(), func() bool { looks.Add(1); return done.Load() })
+				}()
+			}
+			synctest.Wait()
+			require.EqualValues(t, 2, looks.Load())
+			n.Tell()
+			synctest.Wait()
+			require.EqualValues(t, 4, looks.Load())
+			done.Store(true)
+			synctest.Wait()
+			require.Empty(t, results)
+			n.Tell()
+			for range cap(results) {
+				require.NoError(t, <-results)
+			}
+		}
+	})
+}
+
+// TestUntilTheContextEnds shows that what is so already is nil, whatever ctx says.
+func TestUntilTheContextEnds(t *testing.T) {
 	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
 	var n notice.Notice
-	n.Tell() // Nobody waits.
-	for range 3 {
-		first, second := n.Next(), n.Next()
-		require.False(t, closed(first))
-		n.Tell()
-		n.Tell()
-		require.True(t, closed(first))
-		require.True(t, closed(second))
-		require.False(t, closed(n.Next()))
-	}
+	require.NoError(t, n.Until(ctx, func() bool { return true }))
+	require.ErrorIs(t, n.Until(ctx, func() bool { return false }), context.Canceled)
 }
 
 // TestNothingIsMissed has many wait for the last of many changes. One who missed
@@ -38,13 +63,7 @@ func TestNothingIsMissed(t *testing.T) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				for {
-					changed := n.Next()
-					if count.Load() == changes {
-						return
-					}
-					<-changed
-				}
+				require.NoError(t, n.Until(context.Background(), func() bool { return count.Load() == changes }))
 			})
 		}
 		for range 2 {
@@ -71,14 +90,5 @@ func BenchmarkTell(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n.Tell()
-	}
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
 	}
 }

@@ -2,6 +2,7 @@ package panics_test
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -15,6 +16,14 @@ import (
 type clumsyError struct{ text *string }
 
 func (e clumsyError) Error() string { return *e.text }
+
+// A trapdoor ends the goroutine that makes it text.
+type trapdoor struct{}
+
+func (trapdoor) String() string {
+	runtime.Goexit()
+	return ""
+}
 
 type stringer struct{}
 
@@ -35,6 +44,7 @@ func TestText(t *testing.T) {
 		{struct{ N int }{7}, "{7}"},
 		{clumsyError{}, "panics_test.clumsyError"},
 		{"half \xff", "half \uFFFD"},
+		{trapdoor{}, "panics_test.trapdoor"},
 	} {
 		require.Equal(t, test.want, panics.Text(test.panicked), "%T", test.panicked)
 	}

@@ -55,7 +55,7 @@ type node struct {
 func (s *Schema) estimate() error {
 	g := graph{nodes: map[*jsonschema.Schema]*node{}}
 	root := g.node(s.root)
-	for i := 0; i < len(g.found); i++ { // It grows.
+	for i := 0; i < len(g.found); i++ { //nolint:intrange // It grows.
 		if err := g.link(g.found[i]); err != nil {
 			return err
 		}

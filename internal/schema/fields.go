@@ -88,7 +88,7 @@ func read(sf reflect.StructField) (f field, into reflect.Type) {
 		elem = elem.Elem()
 	}
 	isStruct := elem.Kind() == reflect.Struct
-	if !sf.IsExported() && !(sf.Anonymous && isStruct) {
+	if !sf.IsExported() && (!sf.Anonymous || !isStruct) {
 		return field{}, nil
 	}
 	tag := sf.Tag.Get("json")

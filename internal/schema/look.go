@@ -375,7 +375,7 @@ func isEmpty(v reflect.Value) bool {
 
 func isZero(v reflect.Value) bool {
 	if v.Type() == timeType && v.CanInterface() {
-		at, _ := v.Interface().(time.Time)
+		at, _ := reflect.TypeAssert[time.Time](v)
 		return at.IsZero()
 	}
 	return v.IsZero()

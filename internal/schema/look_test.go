@@ -57,12 +57,32 @@ func TestLook(t *testing.T) {
 	seven, address := 7, netip.MustParseAddr("fe80::1%eth0")
 	for _, v := range []any{
 		nil, true, "a", "\xff\xfea\xff", 1, -1, uint8(7), uint64(math.MaxUint64), 1.5, float32(0.1), 1e300, celsius(20.5), uintptr(7),
-		[]int(nil), []int{}, []int{1, 2}, [2]bool{true}, []any{nil, 1, []any{}}, []byte(nil), []byte{}, []byte("abc"), [3]byte{1, 2, 3}, []kind8{1, 2},
-		map[string]int(nil), map[string]int{"a": 1}, map[int8]string{-1: "a"}, map[uint]any{7: nil}, map[netip.Addr]int{address: 1}, map[celsiusText]int{"x": 1},
-		&seven, (*int)(nil), new(*int), map[string]any{"a": map[string]any{"b": []string{"c"}}},
-		time.Date(2026, 11, 21, 4, 5, 6, 7, time.FixedZone("X", 3600)), &time.Time{}, time.Second, address, netip.AddrPort{}, netip.MustParsePrefix("10.0.0.0/8"), uuid.Max, netip.Addr{},
+		[]int(nil),
+		[]int{},
+		[]int{1, 2},
+		[2]bool{true},
+		[]any{nil, 1, []any{}},
+		[]byte(nil),
+		[]byte{},
+		[]byte("abc"),
+		[3]byte{1, 2, 3},
+		[]kind8{1, 2},
+		map[string]int(nil),
+		map[string]int{"a": 1},
+		map[int8]string{-1: "a"},
+		map[uint]any{7: nil},
+		map[netip.Addr]int{address: 1},
+		map[celsiusText]int{"x": 1},
+		&seven, (*int)(nil), new(*int),
+		map[string]any{"a": map[string]any{"b": []string{"c"}}},
+		time.Date(2026, 11, 21, 4, 5, 6, 7, time.FixedZone("X", 3600)), &time.Time{}, time.Second, address,
+		netip.AddrPort{},
+		netip.MustParsePrefix("10.0.0.0/8"), uuid.Max,
+		netip.Addr{},
 		json.RawMessage(`{"a":[1,2.50,"x"]}`), json.RawMessage(nil), json.Number("1.50"), json.Number(""),
-		struct{}{}, inner{1, 2}, deep{inner{1, 2}},
+		struct{}{},
+		inner{1, 2},
+		deep{inner{1, 2}},
 		struct {
 			inner
 			Outer
@@ -94,19 +114,19 @@ func TestLook(t *testing.T) {
 		}{},
 		struct {
 			A int    `json:"-"`
-			B int    `json:"-,"`
+			B int    `json:"-,"` //nolint:staticcheck // The test is about odd tags.
 			C int    `json:",omitempty"`
 			D *int   `json:"d,omitempty"`
-			E string `json:"a\"b"`
+			E string `json:"a\"b"` //nolint:staticcheck // The same.
 			F int    `json:"é.$ x"`
 			g int
 		}{},
 		struct {
 			A time.Time `json:",omitzero"`
-			B time.Time `json:",omitempty"`
+			B time.Time `json:",omitempty"` //nolint:modernize // The same.
 			C inner     `json:",omitzero"`
 			D [0]int    `json:",omitempty"`
-			E inner     `json:",omitempty"`
+			E inner     `json:",omitempty"` //nolint:modernize // The same.
 			F uuid.UUID `json:",omitzero"`
 		}{A: time.Time{}.Local()},
 		struct {
@@ -115,7 +135,7 @@ func TestLook(t *testing.T) {
 			C *bool       `json:",string"`
 			D string      `json:",string"`
 			E float64     `json:",string"`
-			F []int       `json:",string"`
+			F []int       `json:",string"` //nolint:staticcheck // The same.
 			G json.Number `json:",string"`
 		}{A: 1, B: &seven, D: `a"<b`, G: "5"},
 	} {
@@ -173,7 +193,7 @@ func (loud) MarshalText() ([]byte, error) { panic("it ran") }
 func (loud) String() string               { panic("it ran") }
 func (loud) IsZero() bool                 { panic("it ran") }
 
-type loudText string
+type loudText string //nolint:errname // Its being an error is beside the point.
 
 func (loudText) MarshalText() ([]byte, error) { panic("it ran") }
 func (loudText) Error() string                { panic("it ran") }
@@ -262,9 +282,9 @@ func drawValue(t *rapid.T, v reflect.Value) {
 			v.SetMapIndex(key, elem)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				drawValue(t, v.Field(i))
+		for _, f := range v.Fields() {
+			if f.CanSet() {
+				drawValue(t, f)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -81,6 +82,21 @@ func (s *Schema) Validate(v any) (err error) {
 		return explain("value", invalid)
 	}
 	return nil
+}
+
+// ValidatePayload checks a value as those may see it who get it as a payload: what
+// plugbus.Shared passes on; and of a []byte that is JSON, which they may decode, both
+// the JSON and the text that encoding/json makes of it.
+func (s *Schema) ValidatePayload(v any) error {
+	if shared, ok := v.(plugbus.SharedValue); ok {
+		v = shared.Value()
+	}
+	if text, ok := v.([]byte); ok && json.Valid(text) {
+		if err := s.Validate(json.RawMessage(text)); err != nil {
+			return err
+		}
+	}
+	return s.Validate(v)
 }
 
 // recovered makes an error of a panic of the library, which reads what others
