@@ -50,6 +50,19 @@ func TestTrustText(t *testing.T) {
 	require.Equal(t, plugbus.Untrusted, zero, "a level that nobody set is the lowest")
 }
 
+func TestPriorityText(t *testing.T) {
+	t.Parallel()
+	for i, spelled := range []string{"low", "normal", "high"} {
+		p := plugbus.PriorityLow + plugbus.Priority(i)
+		requireText(t, p, spelled)
+		require.True(t, p.Valid())
+	}
+	var zero plugbus.Priority
+	require.Equal(t, plugbus.PriorityNormal, zero, "what nobody set is normal")
+	require.False(t, (plugbus.PriorityLow - 1).Valid())
+	require.False(t, (plugbus.PriorityHigh + 1).Valid())
+}
+
 func TestOutcomeText(t *testing.T) {
 	t.Parallel()
 	for i, spelled := range []string{
@@ -73,6 +86,8 @@ func TestUnknownText(t *testing.T) {
 		{plugbus.Verb(13), "Verb(13)", `plugbus: no verb has the number 13`},
 		{plugbus.Verb(255), "Verb(255)", `plugbus: no verb has the number 255`},
 		{plugbus.Trust(4), "Trust(4)", `plugbus: no trust level has the number 4`},
+		{plugbus.Priority(2), "Priority(2)", `plugbus: no priority has the number 2`},
+		{plugbus.Priority(-2), "Priority(-2)", `plugbus: no priority has the number -2`},
 		{plugbus.Outcome(0), "Outcome(0)", `plugbus: no outcome has the number 0`},
 		{plugbus.Outcome(10), "Outcome(10)", `plugbus: no outcome has the number 10`},
 	} {
@@ -87,6 +102,10 @@ func TestUnknownText(t *testing.T) {
 
 		var o plugbus.Outcome
 		require.Error(t, o.UnmarshalText([]byte(text)), "%q", text)
+
+		p := plugbus.PriorityHigh
+		require.Error(t, p.UnmarshalText([]byte(text)), "%q", text)
+		require.Equal(t, plugbus.PriorityHigh, p)
 
 		level := plugbus.Verified
 		require.Error(t, level.UnmarshalText([]byte(text)), "%q", text)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
+	"github.com/plugbus/plugbus/internal/chain"
 	"github.com/plugbus/plugbus/internal/panics"
 )
 
@@ -296,6 +297,8 @@ func (s *Subscription) follow(bound uint64, budget int) (n int) {
 		again := uint64(0)
 		if n < budget && len(s.batch) > 0 && s.batch[0].seq <= bound && s.batch[0].meta == s.seen && s.easy(&s.batch[0]) && s.private.Load() == 0 {
 			again = running
+		} else {
+			s.client.actor.Serve(chain.Chain{}) // Before the outcome can be seen.
 		}
 		if !s.word.CompareAndSwap(w|running, w+one|again) {
 			s.finish(plugbus.Handled, s.now, nil)
@@ -311,6 +314,7 @@ func (s *Subscription) follow(bound uint64, budget int) (n int) {
 // finish ends the running delivery, unless it was abandoned before. A flag that
 // was set while the handler ran takes effect here.
 func (s *Subscription) finish(o plugbus.Outcome, e *Event, err error) {
+	s.client.actor.Serve(chain.Chain{}) // Before the outcome can be seen.
 	s.mu.Lock()
 	w := s.word.Load()
 	if w&abandoned == 0 {

@@ -56,7 +56,7 @@ func (h *Hub) slow(plugin, site string, d time.Duration, kind, name, remedy stri
 	h.mu.Lock()
 	m.slow++
 	h.mu.Unlock()
-	m.session.logger.Warn("a handler has not returned; while it runs, the plugin handles nothing else: let it obey its context, or "+remedy,
+	m.session.logger.Warn("a handler has not returned; unless it is concurrent, the plugin handles nothing else while it runs: let it obey its context, or "+remedy,
 		kind, name, "site", site, "for", d)
 }
 

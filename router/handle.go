@@ -121,9 +121,9 @@ func (c *Client) handle(r *Route, options []HandleOption) (*Route, error) {
 			return nil, fmt.Errorf("plugin %q handles %q: %w", c.id, plugbus.CutText(r.name), err)
 		}
 	}
-	if o := r.opts; o.idle > 0 && r.stream == nil || o.narrow && !r.topics {
+	if o := r.opts; o.idle > 0 && r.stream == nil || o.narrow && !r.topics || o.measured && r.topics {
 		return nil, fmt.Errorf("plugin %q handles %q: %w", c.id, plugbus.CutText(r.name),
-			&OptionError{"HandleOption", "Idle or Narrow", "Idle for streams only, and Narrow for topics only"})
+			&OptionError{"HandleOption", "Idle, Narrow or Measured", "Idle for streams only, Narrow for topics only, and Measured not for topics"})
 	}
 	if c.ended.Load() {
 		return nil, c.closedError("handles", r.name)

@@ -54,6 +54,7 @@ func TestHandleErrors(t *testing.T) {
 		{"HandleStream", "ok", router.Idle(0)},
 		{"Handle", "ok", router.Narrow()},
 		{"HandleStream", "ok", router.Narrow()},
+		{"HandleTopic", "ok", router.Measured()},
 		{"Handle", "ok", router.Concurrent(0)},
 		{"Handle", "ok", router.Concurrent(router.MaxConcurrent + 1)},
 		{"Handle", "ok", router.Senders([]string{"not an id"}, nil)},
