@@ -113,7 +113,8 @@ func (opt idleOption) applyHandle(o *handleOptions) error {
 	return opt.check()
 }
 
-// MaxAge lets the message expire if its handler has not started by then.
+// MaxAge lets the message expire if its handler has not started by then. That shows
+// when its turn comes: who waits for a reply, and no longer, uses [Timeout].
 func MaxAge(d time.Duration) SendOption { return maxAgeOption{d} }
 
 type maxAgeOption struct{ d time.Duration }

@@ -88,7 +88,7 @@ func (h *Hub) Join(id string) *hub.Session {
 }
 
 // Settle waits until every event and message has been handled, those included that
-// handlers send meanwhile. It does not wait for functions of Session.Go: see
+// handlers send meanwhile, and every [hub.Dependant] has heard of its losses. It does not wait for functions of Session.Go: see
 // [Recorder.Wait] and [Mailbox.Wait].
 func (h *Hub) Settle() {
 	h.tb.Helper()
