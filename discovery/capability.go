@@ -61,8 +61,10 @@ type Capability struct {
 	// another provider.
 	Idempotent bool
 
-	// Input and Output are JSON Schemas of requests and replies. If empty,
-	// anything goes.
+	// Input and Output are JSON Schemas of requests and replies, which see a value
+	// as encoding/json would write it. If empty, anything goes. A []byte that is
+	// JSON can be read as that and as bytes, so it has to satisfy the schema both
+	// ways; send JSON as a json.RawMessage.
 	Input, Output json.RawMessage
 
 	// Examples are requests. Where there is an Input they satisfy it.
