@@ -19,7 +19,8 @@ func (measuredOption) applyHandle(o *handleOptions) error {
 
 // served returns what the host hears of a request to a measured handler, or nil if
 // it says nothing of the handler: the sender went away or chose too short a time,
-// or asked for what it may not have or what is not there.
+// or asked for what it may not have or what is not there. The mailbox's lock is
+// held, and the mailbox is not at rest before report has been called.
 func (d *delivery) served(v *verdict) *Served {
 	r := d.box.router
 	if d.route == nil || !d.route.opts.measured || !d.msg.address.kind.awaited() || r.opts.OnServed == nil {
@@ -39,6 +40,7 @@ func (d *delivery) served(v *verdict) *Served {
 	default:
 		return nil
 	}
+	d.box.reports++
 	a := d.msg.address
 	return &Served{Plugin: a.to, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: d.took(r.clock.Now())}
 }

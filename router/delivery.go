@@ -157,7 +157,7 @@ func (b *mailbox) failure(d *delivery, o plugbus.Outcome, why error) Failure {
 	return Failure{Plugin: a.to, From: a.from, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Site: d.site(), Outcome: o, Err: why}
 }
 
-// reported notes that the host has heard of a failure.
+// reported notes that the host has heard of a failure or a request.
 func (b *mailbox) reported() {
 	b.mu.Lock()
 	b.reports--

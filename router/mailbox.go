@@ -46,7 +46,7 @@ type mailbox struct {
 	running *delivery      // the first of a list
 	counts  plugbus.Ledger // but for Waiting and Running
 	active  int            // deliveries that run, and have no outcome
-	reports int            // failures of which the host hears just now
+	reports int            // what the host hears just now
 	late    uint64         // replies that came too late
 	drained chan struct{}  // closed when draining and empty; nil before
 }

@@ -253,15 +253,15 @@ func (c *Client) finish(d *delivery, v verdict) {
 		f = b.failure(d, v.outcome, v.err)
 		f.Blameless = v.outcome == plugbus.Undeliverable || !v.blames()
 	}
+	var s *Served
+	if first {
+		s = d.served(&v)
+	}
 	b.settled()
 	retire := b.state == closed && b.running == nil
 	b.mu.Unlock()
 	if d.ctx != nil {
 		d.ctx.end(context.Canceled)
-	}
-	var s *Served
-	if first {
-		s = d.served(&v)
 	}
 	d.release()
 	if retire {
@@ -317,6 +317,7 @@ func (b *mailbox) report(f Failure, s *Served) {
 		r.opts.OnFailure(f)
 	}
 	if s != nil {
+		defer b.reported()
 		r.opts.OnServed(*s)
 	}
 }

@@ -27,6 +27,7 @@ func TestChainIsLetGo(t *testing.T) {
 	for _, from := range []*router.Client{asker, inliner} {
 		for _, typ := range []string{"worker", "beside", "lost"} {
 			_, _ = from.Send(t.Context(), "b", typ, nil) // What it says does not matter.
+			require.NoError(t, r.Idle(t.Context()), "the host has heard of it")
 		}
 	}
 	require.NoError(t, b.Close(t.Context()))
