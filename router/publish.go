@@ -213,6 +213,7 @@ func (c *Client) deliver(p *publication, t target, wakes *actor.Wakes) admission
 	if accept != nil && !accept.Allowed() {
 		runner.box.count(plugbus.Refused)
 		note(&r.Refused)
+		c.keptFrom(p, to)
 		return unwelcome
 	}
 	d := c.router.newDelivery(1)
@@ -244,7 +245,17 @@ func (c *Client) deliver(p *publication, t target, wakes *actor.Wakes) admission
 	case unwelcome, isStream, isNoStream:
 		b.count(plugbus.Refused)
 		note(&r.Refused)
+		c.keptFrom(p, to)
 		d.release()
 	}
 	return why
+}
+
+// keptFrom records that a recipient may not have a publication; the others are
+// served.
+func (c *Client) keptFrom(p *publication, to string) {
+	_ = c.guard.Refuse(plugbus.Refusal{
+		Verb: plugbus.VerbPublish, Object: p.reach.topic, Reason: plugbus.ReasonRecipientCannotReceive, Chain: p.msg.meta.chain,
+		Cause: fmt.Errorf("plugin %q may not have it", to),
+	})
 }

@@ -3,6 +3,7 @@ package router_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -202,7 +203,13 @@ func TestR16Receipt(t *testing.T) {
 				g.open()
 				require.NoError(t, r.Idle(t.Context()))
 				require.Equal(t, []string{"good news.* 1"}, got.told())
-				require.Empty(t, law.refusals(), "a recipient that does not get it is no refusal of the publication")
+				require.Len(t, law.refusals(), 2)
+				for i, id := range []string{"picky", "refused"} { // For the record; the others are served.
+					one := law.refusals()[i]
+					require.Equal(t, plugbus.ReasonRecipientCannotReceive, one.Reason)
+					require.Equal(t, plugbus.VerbPublish, one.Verb)
+					require.ErrorContains(t, one.Cause, strconv.Quote(id))
+				}
 			})
 		})
 	}
