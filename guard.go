@@ -112,4 +112,8 @@ type Refusal struct {
 	Hint       string        // what to do, in words that give away no policy
 	Chain      Chain         // what led to the act
 	Cause      error         // may be nil
+
+	// Rule and Remedy are for the host alone: what beside the policy refuses the
+	// act, such as a store's own list, and the smallest change that would allow it.
+	Rule, Remedy string
 }

@@ -35,6 +35,7 @@ const (
 	ReasonChainTooDeep   Reason = "chain_too_deep"  // a cascade deeper than the limit
 	ReasonCycle          Reason = "cycle"           // it would wait for itself
 	ReasonQuotaExceeded  Reason = "quota_exceeded"  // too many things open
+	ReasonRejected       Reason = "rejected"        // a validator or schema does not accept what would be stored
 	ReasonMiddleware     Reason = "middleware"      // the host's middleware did not let it through
 )
 

@@ -152,6 +152,9 @@ type LimitRules struct {
 	PayloadDepth  *int64 `json:"payloadDepth,omitzero"`  // 1 to 1,000
 	Subscriptions *int64 `json:"subscriptions,omitzero"` // 0 to 10^6
 	Wildcards     *int64 `json:"wildcards,omitzero"`     // 0 to 32
+	Stores        *int64 `json:"stores,omitzero"`        // 0 to 100,000
+	StoreBytes    *int64 `json:"storeBytes,omitzero"`    // 0 to 2^40
+	Watches       *int64 `json:"watches,omitzero"`       // 0 to 100,000
 }
 
 // ContentRules switch the content checks, which are on by default.

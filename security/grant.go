@@ -41,6 +41,9 @@ type Limits struct {
 	PayloadDepth  int   // levels of nesting in one payload; default 64
 	Subscriptions int   // open at one time, by the policy under which the plugin joined; default 1,000
 	Wildcards     int   // in one pattern of a subscription; default 8
+	Stores        int   // that the plugin owns; default 16
+	StoreBytes    int64 // of all entries in the stores that the plugin owns; default 64 MiB
+	Watches       int   // of stores, open at one time; default 100
 }
 
 // A Rate admits, in any span of time w, at most Limit × w / Per + Burst. What

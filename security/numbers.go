@@ -75,13 +75,16 @@ type bound struct {
 }
 
 // bounds returns the fields in the order of the struct.
-func (r LimitRules) bounds() [5]bound {
-	return [5]bound{
+func (r LimitRules) bounds() [8]bound {
+	return [8]bound{
 		{"messageBytes", r.MessageBytes, 1, 1 << 30, 1 << 20},
 		{"payloadNodes", r.PayloadNodes, 1, 10_000_000, 100_000},
 		{"payloadDepth", r.PayloadDepth, 1, 1000, 64},
 		{"subscriptions", r.Subscriptions, 0, 1_000_000, 1000},
 		{"wildcards", r.Wildcards, 0, 32, 8},
+		{"stores", r.Stores, 0, 100_000, 16},
+		{"storeBytes", r.StoreBytes, 0, 1 << 40, 64 << 20},
+		{"watches", r.Watches, 0, 100_000, 100},
 	}
 }
 
@@ -106,7 +109,7 @@ func (d Document) resolve(r PluginRules) (rates [operations]*Rate, limits Limits
 			}
 		}
 	}
-	var n [5]int64
+	var n [8]int64
 	own, ofLevel := r.Limits.bounds(), level.Limits.bounds()
 	for i := range n {
 		n[i] = *cmp.Or(own[i].value, ofLevel[i].value, &own[i].usual)
@@ -114,6 +117,7 @@ func (d Document) resolve(r PluginRules) (rates [operations]*Rate, limits Limits
 	return rates, Limits{
 		MessageBytes: n[0], PayloadNodes: int(n[1]), PayloadDepth: int(n[2]),
 		Subscriptions: int(n[3]), Wildcards: int(n[4]),
+		Stores: int(n[5]), StoreBytes: n[6], Watches: int(n[7]),
 	}
 }
 

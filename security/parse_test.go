@@ -60,7 +60,7 @@ func TestStrict(t *testing.T) {
 		{plugin(`"trust":"basic","trust":"basic"`), `p.json:1:46: plugins.a.trust: "trust" is here twice; it is first in line 1, column 30`},
 		{`{"version":1,"plugins":{"a":{},` + "\n" + `"a":{}}}`, `p.json:2:1: plugins.a: "a" is here twice; it is first in line 1, column 25`},
 		{plugin(`"` + strings.Repeat("x", 256) + `":1`), `p.json:1:30: plugins.a: a key of 256 bytes begins with "xxxxxxxxxx"; expected at most 255`},
-		{plugin(`"limits":{"x":1}`), `p.json:1:40: plugins.a.limits.x: unknown field "x"; expected one of ["messageBytes" "payloadDepth" "payloadNodes" "subscriptions" "wildcards"]`},
+		{plugin(`"limits":{"x":1}`), `p.json:1:40: plugins.a.limits.x: unknown field "x"; expected one of ["messageBytes" "payloadDepth" "payloadNodes" "storeBytes" "stores" "subscriptions" "watches" "wildcards"]`},
 
 		// Types.
 		{`{"version":"1"}`, `p.json:1:12: version: expected a whole number, got "1"`},
@@ -204,6 +204,7 @@ func TestGrant(t *testing.T) {
 	require.Equal(t, plugbus.PriorityNormal, g.Priority)
 	require.Equal(t, security.Limits{
 		MessageBytes: 1 << 20, PayloadNodes: 100_000, PayloadDepth: 64, Subscriptions: 1000, Wildcards: 8,
+		Stores: 16, StoreBytes: 64 << 20, Watches: 100,
 	}, g.Limits)
 
 	g, _ = p.Grant("stranger")

@@ -27,6 +27,7 @@ func (s *Subject) Refuse(r plugbus.Refusal) error {
 	s.account.refused(g, use.op, use.metered && !metered(r.Reason), now)
 
 	why := s.why(rules, g, r)
+	why.rule, why.remedy = both(why.rule, r.Rule), both(why.remedy, r.Remedy)
 	e := &plugbus.DeniedError{
 		Plugin: s.account.id, Verb: r.Verb, Object: r.Object, Reason: r.Reason,
 		RetryAfter: max(r.RetryAfter, 0), Hint: plugbus.CutText(r.Hint), Chain: r.Chain, Cause: r.Cause,
@@ -46,6 +47,14 @@ func (s *Subject) Refuse(r plugbus.Refusal) error {
 		e.RetryAfter, e.Hint, e.Cause = 0, "", nil
 	}
 	return e
+}
+
+// both joins what the policy says to what the mechanism says.
+func both(policy, mechanism string) string {
+	if policy == "" || mechanism == "" {
+		return policy + plugbus.CutText(mechanism)
+	}
+	return policy + "; and " + plugbus.CutText(mechanism)
 }
 
 // entryOf returns the audit entry of a refusal.
@@ -119,7 +128,7 @@ func (s *Subject) why(r rules, g *grant, refusal plugbus.Refusal) answer {
 func metered(r plugbus.Reason) bool {
 	return slices.Contains([]plugbus.Reason{
 		plugbus.ReasonRateLimitExceeded, plugbus.ReasonByteRateExceeded, plugbus.ReasonInvalidContent,
-		plugbus.ReasonInvalidPayload, plugbus.ReasonTooLarge, plugbus.ReasonSharedNotGranted,
+		plugbus.ReasonInvalidPayload, plugbus.ReasonTooLarge, plugbus.ReasonSharedNotGranted, plugbus.ReasonRejected,
 	}, r)
 }
 

@@ -53,6 +53,31 @@ func TestRefusalIsExplained(t *testing.T) {
 	}, entry.Details)
 }
 
+// TestRefusalOfTwo shows that what a mechanism has against an act stands beside what
+// the policy has, for the host alone (D8).
+func TestRefusalOfTwo(t *testing.T) {
+	p := policy(t, `{"p":{"dataAccess":{"open":{"read":true}}}}`)
+	for object, policySays := range map[string]string{"open": "", "secret": "no pattern in plugins.p.dataAccess gives read on it"} {
+		a, log := audited(t, security.Options{Policy: p})
+		err := join(t, a, "p").Refuse(plugbus.Refusal{
+			Verb: plugbus.VerbRead, Object: object, Reason: plugbus.ReasonInsufficientPermissions,
+			Rule: "the list lacks p", Remedy: "grant it",
+		})
+		e, ok := errors.AsType[*plugbus.DeniedError](err)
+		require.True(t, ok)
+		require.NotContains(t, e.Error(), "list")
+		entry, _ := log.Get(e.Record)
+		rule, remedy := entry.Details[0].Value, entry.Details[1].Value
+		if policySays == "" {
+			require.Equal(t, "the list lacks p", rule)
+			require.Equal(t, "grant it", remedy)
+			continue
+		}
+		require.Equal(t, policySays+"; and the list lacks p", rule)
+		require.Contains(t, remedy, "; and grant it")
+	}
+}
+
 // TestEveryRefusalIsRecorded shows that there is one entry with a reason for
 // every kind of refusal, of plugins and of the host (S4, S10).
 func TestEveryRefusalIsRecorded(t *testing.T) {

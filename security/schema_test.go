@@ -251,7 +251,7 @@ func TestSchemaNumbers(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 7, ranges)
+	require.Equal(t, 10, ranges)
 }
 
 // TestSchemaIsACopy shows that nobody can change the schema for others.
