@@ -26,7 +26,7 @@ type floor struct {
 // first place that a package is in holds.
 var floors = func() []floor {
 	base := []string{".", "internal/..."}
-	mechanism := []string{"events", "router", "store", "discovery"}
+	mechanism := []string{"events", "router", "store", "store/disk", "discovery"}
 	parts := slices.Concat(base, mechanism, []string{"audit", "security"})
 	aboveHub := append(slices.Clip(parts), "hub")
 	return []floor{
@@ -40,6 +40,7 @@ var floors = func() []floor {
 		{"events", base},
 		{"router", base},
 		{"store", base},
+		{"store/disk", append(slices.Clip(base), "store")},
 		{"store/storetest", append(slices.Clip(base), "store")},
 		{"discovery", base},
 
@@ -69,7 +70,10 @@ var dependencies = []dependency{
 	{"github.com/google/uuid", false},
 	{"github.com/hashicorp/golang-lru/v2", false},
 	{"github.com/santhosh-tekuri/jsonschema/v6", false},
+	{"github.com/tidwall/btree", false},
+	{"go.etcd.io/bbolt", false},
 	{"golang.org/x/time", false},
+	{"github.com/anishathalye/porcupine", true},
 	{"github.com/stretchr/testify", true},
 	{"go.uber.org/goleak", true},
 	{"pgregory.net/rapid", true},
@@ -78,6 +82,7 @@ var dependencies = []dependency{
 // indirect are the modules that these bring along.
 var indirect = map[string]string{
 	"go.yaml.in/yaml/v3": "testify",
+	"golang.org/x/sys":   "bbolt",
 	"golang.org/x/text":  "jsonschema",
 }
 

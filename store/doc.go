@@ -1,37 +1,93 @@
-// Package store will keep named key-value spaces that plugins share, with
-// permissions, revisions and watches. It holds no code yet; this page is the
-// contract that it will be written to.
+// Package store keeps named key-value spaces that plugins share, with permissions,
+// revisions, transactions and watches, in memory and on disk.
 //
-// # Values
+//	db, err := store.Open(store.Options{}) // in memory; with a Backend, also on disk
+//	indexer, err := db.Client("indexer", store.ClientOptions{})
+//	reader, err := db.Client("reader", store.ClientOptions{})
 //
-// Values will be bytes, so that memory, disk and network mean the same by them;
-// a typed view will encode JSON. Reading will return a copy. An entry will know
-// its key, value, revision, writer, time and expiry.
+//	words, err := indexer.Create(ctx, "words", store.Config{Read: []string{"reader"}})
+//	entry, err := words.Set(ctx, "plug", []byte("7"))
 //
-// # Writing
+//	view, err := reader.Open(ctx, "words")
+//	entry, err = view.Get(ctx, "plug")
+//	fmt.Println(entry.Text(), entry.Revision(), entry.Writer()) // 7 1 indexer
 //
-// Writes to one store will be serialised and numbered. There will be set, create
-// only, update of a given revision, delete, and transactions across keys that
-// happen wholly or not at all. A validator, which is a function or a JSON Schema,
-// will see the proposed value before it is committed, and can reject it. Sizes,
-// keys and lifetimes will have limits.
+// A hub makes the DB and its clients; plugins use the methods of the client on their
+// session. A DB without a hub allows what the lists of its stores allow: see
+// [plugbus.Guard].
 //
-// # Watching
+// # Stores
 //
-// A watch will match keys by a pattern. It can begin with a snapshot and will go
-// on with the changes, without a gap, in the order of the revisions. What a
-// watcher may not read will not reach it. One that lags will be told so, or get
-// the latest value of each key; it will delay no writer.
+// A store belongs to the plugin that made it, and outlives it. It has a name, with the
+// grammar of event names, and keys with the grammar of package topic: 1 to 512 bytes of
+// UTF-8 without control characters. Values are bytes, so that they mean the same in
+// memory and on disk; [Typed] makes them values of a Go type, as JSON or by another
+// [Codec]. An [Entry] is immutable, and its Value is a copy.
+//
+// Plugins hold views that are bound to them, never the store. A view asks at each call
+// whether the plugin may, so it can be kept.
 //
 // # Access
 //
-// Plugins will hold views that are bound to them, never the store. Access will be
-// what the host's policy and the store's own lists both allow. The owner, which
-// is whoever created the store, will always administer it. A store will outlive
-// the session that created it.
+// An act needs the right that the host's policy gives, and that which the store's own
+// lists give: the owner, and the lists of those who may read, write and administer. The
+// owner always has all rights; an empty list means the owner alone; an admin may do what
+// the owner may, but for [View.SetValidator]. Watching is reading; [View.Grant],
+// [View.Revoke], [View.Access] and [View.Drop] need the policy's right to write and the
+// list's to administer. Each call is an act for the policy's rates, and what is written
+// is copied, measured and inspected as a message is, with the strings inside JSON. To
+// those who may not create a store, one that is not there and one that they may not use
+// look alike.
+//
+// # Writing
+//
+// The writes to a store are serialised. Each change of a key has a revision, one more
+// than the change before it in that store, and revisions do not go back: not when a key
+// is deleted, nor when the process dies, nor when the store is dropped and made again.
+// [View.Set] takes the last word; [View.Create] and [View.Update] fail with a
+// [*ConflictError] if the key is not as expected. [View.Txn] reads and writes several
+// keys: all that it read is still so when all that it wrote is done, or nothing is done.
+//
+// A store can have a JSON Schema, which is checked in the call of the writer at a bounded
+// cost, and a [Validator], a function of the owner that is asked on the owner's worker
+// before the write can be seen, and asked again if what it saw has changed meanwhile.
+// While the owner is away, or may not read the store, nobody can write to it. A validator
+// that panics, or does not return in its time, rejects the write.
+//
+// Entries can have a lifetime. When it is over nobody sees them, and [Expired] tells the
+// watches. Keys, values, stores and watches have quotas, for each store, for each owner
+// and for the whole DB; what is over one is refused with a [*QuotaError].
+//
+// # Watching
+//
+// [View.Watch] calls a function on the plugin's worker for each change of the keys that
+// a pattern matches, in the order of revisions, with the value before it. It can begin
+// with a snapshot, or go on after a revision: without a gap, and nothing twice. No write
+// waits for a watch: the store keeps a bounded history of changes, and a watch that is
+// slower gets [Lagged] with the number of those it missed, or with [Latest] the latest
+// change of each key. The right to read is asked for at each change; a watch whose plugin
+// may no longer read ends with [Revoked], and nobody sees a value that was overwritten
+// before he could read it. A change carries the chain of plugins that led to it, so that
+// watchers which write in a circle are stopped where the chain is too deep; so does an
+// expiry.
 //
 // # Durability
 //
-// A write to a persistent store that returned nil will survive the death of the
-// process. A file that is damaged will not be opened, and not be overwritten.
+// A persistent store is kept on the [Backend] of the DB. When a write to it has returned
+// nil, it survives the death of the process; how far beyond that is the backend's matter.
+// Reads come from memory, and see nothing that is not durable. Writers that come while
+// the backend syncs share the next sync. If a commit fails, its writers get an error that
+// matches [ErrNotDone] or [ErrUnknown], and the persistent stores are read-only from then
+// on, with [ErrReadOnly]; what could be read can still be read. A caller whose context
+// ends while the backend works gets [ErrUnknown].
+//
+// What is loaded is verified: each value has a checksum of its place and content, and each
+// store a sum over its entries. If anything is wrong, [Open] says where, and changes
+// nothing.
+//
+// # Time
+//
+// Times are those of the DB's clock, which follows the wall clock of the moment at which
+// it was made; so lifetimes do not follow a wall clock that is set meanwhile, and go on by
+// the wall clock when the DB is opened again.
 package store
