@@ -65,6 +65,17 @@
 // What a manifest requires must be there when the plugin is registered. When nobody
 // provides it any more, a [Dependant] hears of it.
 //
+// # Stores
+//
+// Plugins share data in stores, of package store: [Session.CreateStore] makes one,
+// which belongs to the plugin's id and outlives the plugin, and [Session.OpenStore]
+// gives another plugin a view of it. What may be done with it the policy and the
+// store's own lists say together. A host that names an [Options.StoreDir] gets stores
+// that are on disk: what was written survives the death of the process, and is there
+// when the next hub opens the directory. [Hub.BackupStores] copies them.
+// While a plugin is in quarantine its watches rest, and its validators are not asked; when
+// it is restored they go on.
+//
 // # Lifecycle
 //
 // [Hub.Register] takes plugins in all or none, in the order of what they require.

@@ -3,14 +3,17 @@ package hub_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
+	"github.com/plugbus/plugbus/store"
 )
 
 // Counter counts words for whoever asks.
@@ -91,6 +94,57 @@ func ExampleSession_Call() {
 	// a letter by laser <nil>
 	// a draft by matrix <nil>
 	// plugin "laser": invalid: the request does not fit the capability: got number, want string
+}
+
+// Plugins share a store: one owns and writes it, the other follows it. With a StoreDir in
+// the options of the hub and Persistent in the config, it would be on disk.
+func ExampleSession_CreateStore() {
+	ctx := context.Background()
+	policy, err := security.Parse([]byte(`{"version": 1, "plugins": {
+		"counter": {"dataAccess": {"words": {"read": true, "write": true, "create": true}}},
+		"reader":  {"dataAccess": {"words": {"read": true}}}
+	}}`), "policy.json")
+	if err != nil {
+		panic(err)
+	}
+	h, err := hub.New(hub.Options{Policy: policy})
+	if err != nil {
+		panic(err)
+	}
+	counter := hub.Func(hub.Manifest{ID: "counter"}, func(ctx context.Context, hub *hub.Session) error {
+		words, err := hub.CreateStore(ctx, "words", store.Config{Read: []string{"reader"}})
+		if err != nil {
+			return err
+		}
+		_, err = store.Typed[int](words).Set(ctx, "plug", 7)
+		return err
+	})
+	reader := hub.Func(hub.Manifest{ID: "reader"}, func(ctx context.Context, hub *hub.Session) error {
+		words, err := hub.OpenStore(ctx, "words")
+		if err != nil {
+			return err
+		}
+		_, err = words.Set(ctx, "plug", []byte("8"))
+		fmt.Println("refused:", errors.Is(err, plugbus.ErrDenied))
+		_, err = words.Watch(ctx, "**", func(_ context.Context, c store.Change) error {
+			fmt.Println(c)
+			return nil
+		}, store.Snapshot())
+		return err
+	})
+	if err := h.Register(ctx, counter, reader); err != nil {
+		panic(err)
+	}
+	if err := h.Idle(ctx); err != nil {
+		panic(err)
+	}
+	_, err = h.Close(ctx)
+	fmt.Println("closed:", err)
+	// Output:
+	// refused: true
+	// current "plug" of store "words" at 1
+	// synced of store "words" at 1
+	// closed: <nil>
 }
 
 // A plugin is replaced while others send to it.

@@ -22,6 +22,7 @@ import (
 	"github.com/plugbus/plugbus/internal/notice"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
+	"github.com/plugbus/plugbus/store"
 )
 
 // Options configure a [Hub]. The zero value is ready to use, and denies
@@ -41,6 +42,16 @@ type Options struct {
 	// Router configures the messages. Its Actors, Clock, OnFailure, OnServed and
 	// OnSlow belong to the hub, and must be nil.
 	Router router.Options
+
+	// StoreDir is the directory of the persistent stores, which is made if it is not
+	// there. One hub has it at a time, in this process or another. If empty, there are
+	// no persistent stores, unless Store has a Backend.
+	StoreDir string
+
+	// Store configures the stores. Its Actors, Clock, Logger, OwnerQuota, OnFailure,
+	// OnSlow and OnChange belong to the hub, and must be nil; so must its Backend if
+	// there is a StoreDir. The hub closes the Backend, also if New fails.
+	Store store.Options
 
 	// Discovery configures the index of capabilities. Its Clock and Availability
 	// belong to the hub, and must be nil.
@@ -92,6 +103,7 @@ type Hub struct {
 	bus       *events.Bus
 	router    *router.Router
 	index     *discovery.Index
+	stores    *store.DB
 	actors    *actor.Group
 	desk      *desk
 	host      *member
@@ -124,6 +136,12 @@ func New(o Options) (*Hub, error) {
 	if o.Discovery.Availability != nil || o.Discovery.Clock != nil {
 		errs = append(errs, fmt.Errorf("hub: Options.Discovery.Availability and Clock belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
+	if s := &o.Store; s.Actors != nil || s.Clock != nil || s.Logger != nil || s.OwnerQuota != nil || s.OnFailure != nil || s.OnSlow != nil || s.OnChange != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Store.Actors, Clock, Logger, OwnerQuota, OnFailure, OnSlow and OnChange belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	}
+	if o.StoreDir != "" && o.Store.Backend != nil {
+		errs = append(errs, fmt.Errorf("hub: both Options.StoreDir and Options.Store.Backend are set; expected one of them: %w", plugbus.ErrInvalid))
+	}
 	if o.WaitLimit < 0 {
 		errs = append(errs, fmt.Errorf("hub: Options.WaitLimit is %v; expected more than 0, or 0 for 30s: %w", o.WaitLimit, plugbus.ErrInvalid))
 	}
@@ -146,7 +164,13 @@ func New(o Options) (*Hub, error) {
 	}
 	errs = append(errs, h.open())
 	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, h.discardStores())
+	}
+	if err := h.openStores(); err != nil { // Last, so that nothing is touched for nothing.
 		return nil, err
+	}
+	if err := h.seatHost(); err != nil {
+		return nil, errors.Join(err, h.discardStores())
 	}
 	switch p := o.Policy; {
 	case p == nil || !p.Permissive() && len(p.Plugins()) == 0:
@@ -167,7 +191,7 @@ func New(o Options) (*Hub, error) {
 	return h, nil
 }
 
-// open makes the parts.
+// open makes the parts, but for the stores, of which it only checks the options.
 func (h *Hub) open() (err error) {
 	var errs []error
 	h.log, err = audit.New(h.opts.Audit)
@@ -190,10 +214,12 @@ func (h *Hub) open() (err error) {
 	do := h.opts.Discovery
 	do.Availability, do.Clock = h.availability, h.clock
 	h.index, err = discovery.New(do)
-	errs = append(errs, err)
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
+	errs = append(errs, err, h.opts.Store.Check())
+	return errors.Join(errs...)
+}
+
+// seatHost makes the hub's own client and the host's session.
+func (h *Hub) seatHost() (err error) {
 	if h.self, err = h.bus.Client(hubID, events.ClientOptions{Guard: hubGuard{h.authority}}); err != nil {
 		return err
 	}
@@ -212,9 +238,11 @@ func (h *Hub) Audit() *audit.Log { return h.log }
 func (h *Hub) Security() *security.Authority { return h.authority }
 
 // Explain says whether a plugin may do verb to object now, by which rule, and
-// what is the smallest change that would allow it.
+// what is the smallest change that would allow it. Reading and writing stores also
+// needs what the store's own lists say.
 func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Explanation {
 	e := h.authority.Explain(id, verb, object)
+	h.explainStore(&e)
 	if m := h.member(id); m != nil && m.session.guard.quarantined() {
 		e.Allowed, e.Reason = false, plugbus.ReasonQuarantined
 		e.Layers = append([]security.Layer{{Name: "quarantine", Reason: plugbus.ReasonQuarantined, Detail: "the plugin failed too often"}}, e.Layers...)
@@ -223,9 +251,9 @@ func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Expl
 	return e
 }
 
-// Idle waits until no event or message waits, no handler runs, and no [Dependant]
-// is being told of a loss, and returns nil; or until ctx is done, and returns its
-// error. With the context of a call into a plugin it would wait for that call, and
+// Idle waits until no event or message waits, no watch of a store has a change to tell,
+// no handler runs, and no [Dependant] is being told of a loss, and returns nil; or until
+// ctx is done, and returns its error. With the context of a call into a plugin it would wait for that call, and
 // returns an error that matches [plugbus.ErrInvalid].
 func (h *Hub) Idle(ctx context.Context) error {
 	if actor.Owner(ctx) != nil {
@@ -239,12 +267,16 @@ func (h *Hub) Idle(ctx context.Context) error {
 		if err := h.router.Idle(ctx); err != nil {
 			return err
 		}
+		if err := h.stores.Idle(ctx); err != nil {
+			return err
+		}
 		if err := h.heard.Until(ctx, func() bool { return h.losses.Load() == 0 }); err != nil {
 			return fmt.Errorf("hub: wait until idle: %w", err)
 		}
-		// Each was idle at one moment between these two looks. If nothing was
-		// accepted between them, all were idle at the last.
-		if h.Ledger().Accepted == before {
+		// Each was idle at one moment between these two looks. If nothing was accepted
+		// between them, and the stores, which count in another way, are idle still, all
+		// were idle at the last.
+		if h.stores.Idle(ended(ctx)) == nil && h.Ledger().Accepted == before {
 			return nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/router"
+	"github.com/plugbus/plugbus/store"
 )
 
 // A Snapshot is the state of a hub at one moment.
@@ -22,6 +23,7 @@ type Snapshot struct {
 	Ledger  plugbus.Ledger
 	Router  router.Stats // its mailboxes are those of Plugins
 	History events.HistoryStats
+	Stores  store.Stats
 	Audit   audit.Stats
 	Desk    DeskStats
 	Policy  uint64 // the version of the policy in force
@@ -42,6 +44,7 @@ type PluginInfo struct {
 
 	Subscriptions []events.SubscriptionStats
 	Mailbox       router.MailboxStats
+	Watches       []store.WatchStats     // of stores
 	Capabilities  []discovery.Capability // that it provides now
 	Goroutines    []string               // the functions of Session.Go that run
 }
@@ -72,7 +75,7 @@ func (h *Hub) Inspect() Snapshot {
 	clients, ledger := h.bus.Stats()
 	messages := h.router.Stats()
 	ledger.Add(messages.Ledger)
-	snapshot := Snapshot{Ledger: ledger, Router: messages, History: h.bus.History(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
+	snapshot := Snapshot{Ledger: ledger, Router: messages, History: h.bus.History(), Stores: h.stores.Stats(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
 	policy := h.authority.Policy()
 	provided := map[string][]discovery.Capability{}
 	for _, r := range h.index.Snapshot() {
@@ -108,6 +111,13 @@ func (h *Hub) Inspect() Snapshot {
 			}
 		}
 		info.Sent = info.Mailbox.Sent
+		for _, s := range snapshot.Stores.Stores {
+			for _, w := range s.Watches {
+				if w.Plugin == m.manifest.ID && !gone {
+					info.Watches = append(info.Watches, w)
+				}
+			}
+		}
 		snapshot.Plugins = append(snapshot.Plugins, info)
 	}
 	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
@@ -135,8 +145,8 @@ func (h *Hub) everyMember() []*member {
 type Leak struct {
 	Plugin string
 	Kind   string // "handler", "goroutine" or "call"
-	Name   string // the pattern, the type of message, the name given to Session.Go, or what was called
-	Site   string // where a handler was set, as file:line
+	Name   string // the pattern, the type of message, the watch or validator with its store, the name given to Session.Go, or what was called
+	Site   string // where a handler was set, as file:line; "" for a validator
 }
 
 // Leaks returns the handlers that were abandoned and still run, the other calls
@@ -150,6 +160,9 @@ func (h *Hub) Leaks() []Leak {
 	}
 	for _, l := range h.router.Leaks() {
 		leaks = append(leaks, Leak{l.Plugin, "handler", l.Type, l.Site})
+	}
+	for _, l := range h.stores.Leaks() {
+		leaks = append(leaks, Leak{l.Plugin, "handler", l.What + " of store " + l.Store, l.Site})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

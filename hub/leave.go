@@ -13,6 +13,7 @@ import (
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
+	"github.com/plugbus/plugbus/store"
 )
 
 // Unregister lets a plugin leave: it gets nothing new, what waits for it is
@@ -82,6 +83,7 @@ func (h *Hub) leave(ctx context.Context, m *member, handover bool) (undone cutOf
 		} else {
 			errs = append(errs, undone.add(m.session.mail.Close(limited)))
 		}
+		errs = append(errs, undone.shut(limited, m.session.keeper))
 		m.session.finder.Close()
 	}
 	m.session.close()
@@ -125,6 +127,15 @@ func (u *cutOff) add(err error) error {
 	return err
 }
 
+// shut closes a client of the stores, of whose plugin one call at a time runs.
+func (u *cutOff) shut(ctx context.Context, c *store.Client) error {
+	err := c.Close(ctx)
+	if err != nil && !c.Ended() {
+		u.abandoned++
+	}
+	return err
+}
+
 // logLeft says that the plugin has left, and what went wrong.
 func (m *member) logLeft(err error) {
 	if err != nil {
@@ -141,7 +152,7 @@ func (m *member) stop(ctx context.Context, handover bool) error {
 	if !ok {
 		return nil
 	}
-	for _, drained := range []func(context.Context) error{m.session.client.Drained, m.session.mail.Drained} {
+	for _, drained := range []func(context.Context) error{m.session.client.Drained, m.session.mail.Drained, m.session.keeper.Drained} {
 		if err := drained(ctx); err != nil {
 			return fmt.Errorf("stop was not called: %w", err)
 		}
@@ -158,10 +169,11 @@ func (m *member) stop(ctx context.Context, handover bool) error {
 	return nil
 }
 
-// beginDrain ends the flow of events and messages to the plugin, or with handover
-// keeps the messages for its successor.
+// beginDrain ends the flow of events, messages and changes of stores to the plugin, or
+// with handover keeps the messages for its successor.
 func (m *member) beginDrain(handover bool) {
 	m.session.client.BeginDrain()
+	m.session.keeper.BeginDrain()
 	if handover {
 		m.session.mail.Hold()
 		return
@@ -189,7 +201,7 @@ func await(ctx context.Context, done <-chan struct{}) error {
 // held.
 func (h *Hub) forget() {
 	for m := range h.gone {
-		if len(m.stuck) == 0 && len(m.session.names()) == 0 && m.session.client.Ended() && m.session.mail.Ended() {
+		if len(m.stuck) == 0 && len(m.session.names()) == 0 && m.session.client.Ended() && m.session.mail.Ended() && m.session.keeper.Ended() {
 			delete(h.gone, m)
 		}
 	}
@@ -327,6 +339,7 @@ func (h *Hub) shut(ctx context.Context) error {
 	_ = h.self.Close(limited) // It has no subscriptions.
 	_ = h.bus.Close(limited)  // Its clients have left.
 	_ = h.router.Close(limited)
+	errs = append(errs, h.stores.Close(limited))
 	if len(h.Leaks()) > 0 || actor.Owner(ctx) != nil {
 		_ = h.actors.Close(ended(limited)) // Who leaks, or closes the hub, is not waited for again.
 	} else if err := h.actors.Close(limited); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/plugbus/plugbus/internal/chain"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
+	"github.com/plugbus/plugbus/store"
 )
 
 // A State is what a plugin is about.
@@ -77,10 +78,11 @@ func (m *member) join(subject *security.Subject) (err error) {
 	if id != security.HostID {
 		g.onRefusal = m.refused
 	}
-	o, ro := events.ClientOptions{Guard: g}, router.ClientOptions{Guard: g}
+	o, ro, so := events.ClientOptions{Guard: g}, router.ClientOptions{Guard: g}, store.ClientOptions{Guard: g, Superuser: id == security.HostID}
 	if grant, ok := h.authority.Policy().Grant(id); ok {
 		o.MaxSubscriptions, o.MaxWildcards = orNone(grant.Limits.Subscriptions), orNone(grant.Limits.Wildcards)
 		ro.MaxHandlers, ro.MaxWildcards = o.MaxSubscriptions, o.MaxWildcards
+		so.MaxWatches = orNone(grant.Limits.Watches)
 	}
 	ctx, end := context.WithCancel(context.Background())
 	m.actor = h.actors.New()
@@ -91,6 +93,7 @@ func (m *member) join(subject *security.Subject) (err error) {
 	}
 	o.Context, o.Actor = ctx, m.actor
 	ro.Context, ro.Actor = ctx, m.actor
+	so.Context, so.Actor = ctx, m.actor
 	defer func() {
 		if err != nil {
 			end()
@@ -105,8 +108,14 @@ func (m *member) join(subject *security.Subject) (err error) {
 		_ = s.client.Close(ctx) // It has nothing yet.
 		return err
 	}
+	if s.keeper, err = h.stores.Client(id, so); err != nil {
+		_ = s.client.Close(ctx) // The same.
+		s.finder.Close()
+		return err
+	}
 	if s.mail, err = h.router.Client(id, ro); err != nil { // The last one, since it may have mail already.
 		_ = s.client.Close(ctx) // The same.
+		_ = s.keeper.Close(ctx)
 		s.finder.Close()
 		return err
 	}
@@ -255,6 +264,10 @@ func stackOf(err error) string {
 		if p != nil {
 			return p.Stack
 		}
+	case *store.PanicError:
+		if p != nil {
+			return p.Stack
+		}
 	}
 	return ""
 }
@@ -275,7 +288,7 @@ func (m *member) overBudget(now time.Time) (over bool) {
 }
 
 // Restore ends the quarantine of a plugin, which goes on with what it had
-// subscribed to. The error matches [ErrUnknownPlugin] or [plugbus.ErrInvalid].
+// subscribed to, and with what the stores that it watches still keep of the changes. The error matches [ErrUnknownPlugin] or [plugbus.ErrInvalid].
 func (h *Hub) Restore(id string) error {
 	m := h.member(id)
 	if m == nil {
@@ -291,6 +304,7 @@ func (h *Hub) Restore(id string) error {
 	m.failures = nil
 	m.session.guard.turn()
 	h.mu.Unlock()
+	m.session.keeper.Wake()
 	h.record(audit.Entry{Event: "plugin.restored", Actor: security.HostID, Target: id, Admin: true})
 	h.announce(Notice{Event: EventRestored, Plugin: id, Version: m.manifest.Version})
 	return nil

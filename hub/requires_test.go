@@ -11,6 +11,7 @@ import (
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/store"
 )
 
 // TestV18RuntimeProviders shows that a requirement is met by what a plugin or the
@@ -144,4 +145,39 @@ func TestIdleWaitsForDependants(t *testing.T) {
 		require.NoError(t, h.Idle(t.Context()))
 		require.Len(t, box.events, 1)
 	})
+}
+
+// TestIdleWaitsForStoresOfDependants shows that a hub is not idle either while a watch is
+// told of what a plugin does that was told of a loss: of a change, or of what there is.
+func TestIdleWaitsForStoresOfDependants(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := open(t, hub.Options{})
+			words := create(t, h.Host(), "words", store.Config{})
+			box := &storebox{}
+			slow := func(ctx context.Context, c store.Change) error {
+				<-time.After(time.Second)
+				return box.watch(ctx, c)
+			}
+			watch := func(options ...store.WatchOption) {
+				_, err := words.Watch(context.Background(), "**", slow, options...)
+				require.NoError(t, err)
+			}
+			if !snapshot {
+				watch()
+			}
+			l := &loser{id: "d", lose: func() {
+				<-time.After(time.Second)
+				if snapshot {
+					watch(store.Snapshot())
+					return
+				}
+				set(t, words, "a", "1")
+			}}
+			require.NoError(t, h.Register(t.Context(), hub.Func(caps("p", "x", ""), nil), l))
+			require.NoError(t, h.Unregister(t.Context(), "p"))
+			idle(t, h)
+			require.Len(t, box.texts(), 1)
+		})
+	}
 }

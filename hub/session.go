@@ -12,6 +12,7 @@ import (
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/panics"
 	"github.com/plugbus/plugbus/router"
+	"github.com/plugbus/plugbus/store"
 )
 
 // A Session is a plugin's own door to the hub: its identity, what it may do, and
@@ -24,6 +25,7 @@ type Session struct {
 	client   *events.Client
 	mail     *router.Client
 	finder   *discovery.Client
+	keeper   *store.Client
 	manifest Manifest // of the plugin
 	guard    *guard
 	logger   *slog.Logger
@@ -138,5 +140,6 @@ func (s *Session) closeClients(ctx context.Context) {
 	ctx = ended(ctx) // Nothing is drained.
 	_ = s.client.Close(ctx)
 	_ = s.mail.Close(ctx)
+	_ = s.keeper.Close(ctx)
 	s.finder.Close()
 }

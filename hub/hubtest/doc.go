@@ -38,7 +38,8 @@
 //
 // [Record] keeps the events that somebody gets. [Answer] and [Provide] stand in for
 // those whom the plugin asks, and keep its requests; [Consume] keeps what it
-// publishes.
+// publishes, and [Watch] what it writes to a store. With [Persistent] the stores can be
+// on disk.
 //
 // # Time
 //

@@ -9,6 +9,7 @@ import (
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/hub/hubtest"
+	"github.com/plugbus/plugbus/store"
 	"github.com/stretchr/testify/require"
 )
 
@@ -85,6 +86,32 @@ func ExampleRequireDecision() {
 	//   plugin     yes
 	//   allow      yes  "orders.**" in plugins.shop.emit.allow[0] (policy:2:33)
 	//   rate       yes  events: 6000 per 1m0s, burst 1000
+}
+
+// A watch for a test keeps what a plugin is told of a store. In a test of a plugin, the
+// view is that of a session.
+func ExampleWatch() {
+	var t testing.TB = &printer{} // A test has its own.
+	ctx := context.Background()
+
+	db, _ := store.Open(store.Options{})
+	counter, _ := db.Client("counter", store.ClientOptions{})
+	words, _ := counter.Create(ctx, "words", store.Config{})
+	_, _ = words.Set(ctx, "plug", []byte("7"))
+	changes := hubtest.Watch(t, words, "*", store.Snapshot())
+	_, _ = words.Set(ctx, "bus", []byte("1"))
+	_ = words.Delete(ctx, "plug")
+	changes.Wait(4)
+	_ = db.Close(ctx)
+
+	for _, text := range changes.Texts() {
+		fmt.Println(text)
+	}
+	// Output:
+	// current plug 7
+	// synced
+	// set bus 1
+	// deleted plug
 }
 
 // A printer is a test that prints its failure.

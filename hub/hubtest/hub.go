@@ -37,6 +37,12 @@ func New(tb testing.TB, policy *security.Policy, options ...Option) *Hub {
 	if s.leaks.given && s.leaks.reason == "" || s.problems.given && s.problems.reason == "" {
 		tb.Fatalf("hubtest: AllowLeaks and AllowProblems need a reason, for whoever reads the test")
 	}
+	if s.persistent {
+		if s.hub.StoreDir != "" || s.hub.Store.Backend != nil {
+			tb.Fatalf("hubtest: Persistent and With: the hub.Options have a StoreDir or a Backend already")
+		}
+		s.hub.StoreDir = tb.TempDir()
+	}
 	s.hub.Policy, s.hub.ExplainToPlugins = policy, s.explain
 	if s.hub.WaitLimit == 0 {
 		s.hub.WaitLimit = WaitLimit
@@ -87,9 +93,10 @@ func (h *Hub) Join(id string) *hub.Session {
 	return h.Plugin(id, nil)
 }
 
-// Settle waits until every event and message has been handled, those included that
-// handlers send meanwhile, and every [hub.Dependant] has heard of its losses. It does not wait for functions of Session.Go: see
-// [Recorder.Wait] and [Mailbox.Wait].
+// Settle waits until every event and message has been handled and every watch of a store
+// has been told of the changes, those included that handlers send and write meanwhile, and
+// every [hub.Dependant] has heard of its losses. It does not wait for functions of
+// Session.Go: see [Recorder.Wait], [Mailbox.Wait] and [Changes.Wait].
 func (h *Hub) Settle() {
 	h.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), WaitLimit)
@@ -99,7 +106,7 @@ func (h *Hub) Settle() {
 	}
 }
 
-// busy lists the subscriptions and mailboxes that have something to do.
+// busy lists the subscriptions, mailboxes and stores that have something to do.
 func busy(snapshot hub.Snapshot) string {
 	var b strings.Builder
 	for _, plugin := range snapshot.Plugins {
@@ -114,6 +121,14 @@ func busy(snapshot hub.Snapshot) string {
 		if l := plugin.Mailbox.Ledger; l.Waiting+l.Running > 0 {
 			fmt.Fprintf(&b, "\n- plugin %q: the handlers of messages: %d running, %d waiting", plugin.ID, l.Running, l.Waiting)
 		}
+	}
+	for _, c := range snapshot.Stores.Clients {
+		if c.Running != "" {
+			fmt.Fprintf(&b, "\n- plugin %q: the %s: running, %d writes wait for its validators", c.ID, c.Running, c.Waiting)
+		}
+	}
+	if n := snapshot.Stores.Waiting; n > 0 {
+		fmt.Fprintf(&b, "\n- %d writes wait for the disk", n)
 	}
 	if b.Len() == 0 {
 		return " now it has"

@@ -30,6 +30,14 @@ func TestMatrix(t *testing.T) {
 		Add(0, "x")
 	odd.Golden(t, "testdata/odd.golden")
 
+	hubtest.NewMatrix(hubtest.Policy(t, `{ "version": 1, "plugins": {
+		"owner":  { "dataAccess": { "stock": { "read": true, "write": true, "create": true }, "stock.*": { "read": true, "write": true } } },
+		"reader": { "trust": "basic", "dataAccess": { "stock": { "read": true, "requiresTrust": true }, "**": { "read": true } } } } }`)).
+		Add(plugbus.VerbRead, "stock", "stock.*", "prices", "**").
+		Add(plugbus.VerbWrite, "stock", "stock.*", "stock.old").
+		Add(plugbus.VerbCreate, "stock", "stock.old", "store:own").
+		Golden(t, "testdata/stores.golden")
+
 	empty := hubtest.NewMatrix(nil).Add(plugbus.VerbEmit, "orders.placed")
 	require.Equal(t, "verb  object\nemit  orders.placed\n", empty.String())
 }

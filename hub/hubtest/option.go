@@ -8,6 +8,7 @@ type Option interface{ apply(*settings) }
 type settings struct {
 	hub             hub.Options
 	explain         bool
+	persistent      bool
 	leaks, problems allowance
 }
 
@@ -24,6 +25,15 @@ func With(o hub.Options) Option { return withOption{o} }
 type withOption struct{ hub hub.Options }
 
 func (o withOption) apply(s *settings) { s.hub = o.hub }
+
+// Persistent gives the hub a directory of the test for persistent stores, which is
+// removed when the test ends. A test of what a plugin finds in a later run has two hubs
+// on one directory, one after the other, by the StoreDir of [With].
+func Persistent() Option { return persistentOption{} }
+
+type persistentOption struct{}
+
+func (persistentOption) apply(s *settings) { s.persistent = true }
 
 // Unexplained gives plugins no more than they get of a hub in earnest: refusals
 // come without the rule, and what a plugin may not know of looks the same whether
