@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
@@ -68,6 +69,14 @@ func (g *guest) attempts() []attempt {
 			plugbus.ReasonInsufficientPermissions,
 		},
 		{
+			`read what the counter keeps in its store`,
+			func(ctx context.Context) error {
+				_, err := g.hub.OpenStore(ctx, "words")
+				return err
+			},
+			plugbus.ReasonInsufficientPermissions,
+		},
+		{
 			`smuggle a script, deep inside of a note that it may emit`,
 			emit("guest.note", map[string]any{"comments": []any{"fine", map[string]any{"html": "well, <ScRiPt\n>steal()"}}}),
 			plugbus.ReasonInvalidContent,
@@ -88,6 +97,18 @@ func (g *guest) hurry() attempt {
 	return attempt{`post a letter of high priority`, func(ctx context.Context) error {
 		return g.hub.Post(ctx, "printer", "print.text", "me first", router.Priority(plugbus.PriorityHigh))
 	}, plugbus.ReasonPriorityNotGranted}
+}
+
+// help is the guest's way to help itself to paper that it may only look at.
+func (g *guest) help() attempt {
+	return attempt{`take the paper`, func(ctx context.Context) error {
+		paper, err := g.hub.OpenStore(ctx, "paper")
+		if err != nil {
+			return fmt.Errorf("it cannot even look: %v", err) //nolint:errorlint // Not the refusal that is meant.
+		}
+		_, err = paper.Set(ctx, "tray", []byte("0"))
+		return err
+	}, plugbus.ReasonInsufficientPermissions}
 }
 
 // flood emits so many pings, and returns the error of each that was refused.

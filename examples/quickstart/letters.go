@@ -8,10 +8,15 @@ import (
 
 // letters has a message fail, and the host send it again.
 func (t *tour) letters(ctx context.Context) error {
-	t.say(`The printer has no paper when the student posts a letter to it. Nobody waits for
-the handler of a post, so the host keeps what was not handled:
+	t.say(`The host takes the paper out of the tray, and the student posts a letter to the
+printer. Nobody waits for the handler of a post, so the host keeps what was not
+handled:
 `)
-	if _, err := t.hub.Host().Send(ctx, "printer", "print.empty", true); err != nil {
+	paper, err := t.paper(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := paper.Set(ctx, "tray", 0); err != nil {
 		return err
 	}
 	if err := t.student.hub.Post(ctx, "printer", "print.text", "Dear Ada"); err != nil {
@@ -31,7 +36,7 @@ the handler of a post, so the host keeps what was not handled:
 		return nil
 	}
 	t.check(dead[0].From() == "student" && dead[0].Data() == "Dear Ada", "it is the student's letter: %q", dead[0].Data())
-	if _, err := t.hub.Host().Send(ctx, "printer", "print.empty", false); err != nil {
+	if _, err := paper.Set(ctx, "tray", 20); err != nil {
 		return err
 	}
 	if err := t.hub.Resend(ctx, dead[0].Number); err != nil {

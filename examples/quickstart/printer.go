@@ -6,14 +6,16 @@ import (
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/router"
+	"github.com/plugbus/plugbus/store"
 )
 
-// A printer prints one job at a time. It can be slow, empty, and jammed.
+// A printer prints one job at a time. It can be slow, empty, and jammed. Its paper
+// is in a store: how many sheets there are in the "tray" and on the "shelf".
 type printer struct {
+	paper   store.TypedView[int]
 	warming chan struct{} // tells that the printer warms up
 	warm    chan struct{} // closed when it is warm
 	mended  chan struct{} // closed when somebody has mended it
-	empty   bool
 	printed []string
 }
 
@@ -21,10 +23,23 @@ func (p *printer) Manifest() hub.Manifest {
 	return hub.Manifest{ID: "printer", Version: "1.0.0"}
 }
 
-func (p *printer) Start(_ context.Context, hub *hub.Session) error {
+func (p *printer) Start(ctx context.Context, hub *hub.Session) error {
+	paper, err := hub.CreateStore(ctx, "paper", store.Config{
+		Read:   []string{"student", "guest"},
+		Write:  []string{"student"},
+		Schema: []byte(`{ "type": "integer", "minimum": 0 }`),
+	})
+	if err != nil {
+		return err
+	}
+	p.paper = store.Typed[int](paper)
+	for place, sheets := range map[string]int{"tray": 20, "shelf": 500} {
+		if _, err := p.paper.Set(ctx, place, sheets); err != nil {
+			return err
+		}
+	}
 	for typ, handler := range map[string]router.Handler{
 		"print.warm-up": p.warmUp,
-		"print.empty":   p.setEmpty,
 		"print.jam":     p.jam,
 		"print.list":    p.list,
 	} {
@@ -35,13 +50,20 @@ func (p *printer) Start(_ context.Context, hub *hub.Session) error {
 	if _, err := router.Handle(hub, "print.text", p.print); err != nil {
 		return err
 	}
-	_, err := hub.HandleTopic("news.*", p.news)
+	_, err = hub.HandleTopic("news.*", p.news)
 	return err
 }
 
-func (p *printer) print(_ context.Context, text string) (pages int, err error) {
-	if p.empty {
-		return 0, &plugbus.RemoteError{Code: plugbus.CodeExhausted, Message: "out of paper", Retryable: true}
+// print takes a sheet from the tray, if there is one.
+func (p *printer) print(ctx context.Context, text string) (pages int, err error) {
+	_, err = p.paper.Modify(ctx, "tray", func(sheets int) (int, error) {
+		if sheets == 0 {
+			return 0, &plugbus.RemoteError{Code: plugbus.CodeExhausted, Message: "out of paper", Retryable: true}
+		}
+		return sheets - 1, nil
+	})
+	if err != nil {
+		return 0, err
 	}
 	p.printed = append(p.printed, text)
 	return 1, nil
@@ -61,14 +83,6 @@ func (p *printer) news(ctx context.Context, m router.Message) error {
 	}
 	_, err = p.print(ctx, text)
 	return err
-}
-
-func (p *printer) setEmpty(_ context.Context, m router.Message) (any, error) {
-	empty, err := router.Decode[bool](m)
-	if err == nil {
-		p.empty = empty
-	}
-	return nil, err
 }
 
 // warmUp takes its time, but ends when nobody waits any more.

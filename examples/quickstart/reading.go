@@ -7,7 +7,7 @@ import "context"
 func (t *tour) reading(ctx context.Context) error {
 	t.say(`The host registers three plugins. The reader emits each file as an event,
 "files.read"; the counter and a third plugin have subscribed to that name. None
-of them knows of another.
+of them knows of another. The counter keeps its counts in a store.
 `)
 	if err := t.hub.Register(ctx, &reader{files: t.in.files}, &counter{}, &clumsy{}); err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
-	"unicode"
 
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
@@ -79,11 +78,10 @@ func (s *searcher) keep(_ context.Context, file File, _ events.Event) error {
 
 func (s *searcher) search(_ context.Context, q Query) (Hits, error) {
 	hits := Hits{}
-	notLetter := func(r rune) bool { return !unicode.IsLetter(r) }
 	for _, file := range s.files {
 		before := hits.Times
-		for word := range strings.FieldsFuncSeq(file.Text, notLetter) {
-			if strings.ToLower(word) == q.Word {
+		for word := range words(file.Text) {
+			if word == q.Word {
 				hits.Times++
 			}
 		}

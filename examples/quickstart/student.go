@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/router"
+	"github.com/plugbus/plugbus/store"
 )
 
 // A student has others work for it.
@@ -54,4 +56,27 @@ func (s *student) read(ctx context.Context, most int) (lines []Line, err error) 
 // searcher suggests.
 func (s *student) favourite(ctx context.Context, m router.Message) (any, error) {
 	return router.Send[string](ctx, s.hub, m.From(), "text.suggest", nil)
+}
+
+// carry moves so many sheets from the shelf into the tray: both are done, or neither.
+func (s *student) carry(ctx context.Context, paper store.TypedView[int], sheets int) error {
+	return paper.View().Txn(ctx, func(tx *store.Tx) error {
+		for _, move := range []struct {
+			place  string
+			sheets int
+		}{{"shelf", -sheets}, {"tray", sheets}} {
+			entry, err := tx.Get(move.place)
+			if err != nil {
+				return err
+			}
+			before, err := paper.Decode(entry)
+			if err != nil {
+				return err
+			}
+			if err := tx.Set(move.place, fmt.Append(nil, before+move.sheets)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -65,6 +65,8 @@ func (t *tour) walk(ctx context.Context) (held bool, err error) {
 		{"What is urgent overtakes", t.urgency},
 		{"Nobody waits for itself", t.circle},
 		{"A publication has a receipt", t.publication},
+		{"Two take the last sheet, and one is told", t.sharing},
+		{"A mirror of a store is true", t.mirroring},
 		{"A plugin hangs, and its caller goes on", t.hanging},
 		{"A dead letter is sent again", t.letters},
 		{"The books balance", t.books},
