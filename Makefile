@@ -8,13 +8,15 @@ lint := GOWORK=off go tool -modfile=tools/go.mod golangci-lint
 # How long each fuzz target runs, and how often each test, in make soak.
 FUZZTIME ?= 1m
 COUNT ?= 20
-# How often each benchmark runs in make bench; benchstat wants ten.
+# How often each benchmark runs in make microbench; benchstat wants ten.
 BENCHCOUNT ?= 1
+# How often make soak kills a process that writes to stores.
+CRASHROUNDS ?= 500
 
-.PHONY: help check test race lint fmt bench soak cover
+.PHONY: help check test race lint fmt bench microbench soak cover
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: ## Run everything that CI runs.
 	bash .ci/run
@@ -31,11 +33,15 @@ lint: ## Report what the linters find; the first run builds them for some minute
 fmt: ## Format all Go files.
 	$(lint) fmt
 
-bench: ## Run the benchmarks; benchstat compares two outputs.
+bench: ## Measure plugbus beside its peers, in one run; prints ratios.
+	cd bench && go run ./cmd/compare
+
+microbench: ## Run the benchmarks of the packages; benchstat compares two outputs.
 	go test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) work
 
-soak: ## Race tests many times over, then each fuzz target for FUZZTIME.
+soak: ## Race tests many times over, crashes, then each fuzz target for FUZZTIME.
 	go test -race -shuffle=on -count=$(COUNT) work
+	PLUGBUS_CRASH_ROUNDS=$(CRASHROUNDS) go test -count=1 -timeout=0 -run=Crash ./store/...
 	for package in $$(go list work); do \
 		for target in $$(go test -list='^Fuzz' $$package | grep '^Fuzz' || true); do \
 			go test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) $$package; \
