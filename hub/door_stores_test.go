@@ -114,6 +114,10 @@ var storeActs = []storeAct{
 		_, err = s.CreateStore(ctx, v.Name()+".more", store.Config{Schema: fmt.Appendf(nil, `{"title": %s}`, text)})
 		return err
 	}},
+	{"EnsureStore", plugbus.VerbCreate, 0, true, func(ctx context.Context, s *hub.Session, v *store.View, value string) error {
+		_, err := s.EnsureStore(ctx, v.Name()+".more", store.Config{Schema: fmt.Appendf(nil, `{"title": %q}`, value)})
+		return err
+	}},
 }
 
 // asIs is a codec of strings.
@@ -128,8 +132,8 @@ func (asIs) Decode(data []byte, into any) error {
 
 // TestOneDoorOfStores takes every act on a store through every refusal, most of them
 // with a view that the plugin has had from better times: each returns the right reason
-// and is recorded once, with the rules of the policy and those of the lists (D4, D8,
-// D10, S4, S10); nothing changes, and no watch hears of anything. What is written is
+// and is recorded once, with the rules of the policy and those of the lists (H10, D4,
+// D8, D10, S4, S10); nothing changes, and no watch hears of anything. What is written is
 // measured and inspected, also in strings that JSON escapes (S20).
 func TestOneDoorOfStores(t *testing.T) {
 	const (
@@ -334,6 +338,8 @@ func TestFenceOfStores(t *testing.T) {
 		try("OpenStore", err)
 		_, err = s.CreateStore(t.Context(), "more", store.Config{})
 		try("CreateStore", err)
+		_, err = s.EnsureStore(t.Context(), "more", store.Config{})
+		try("EnsureStore", err)
 		try("SetValidator", v.SetValidator(t.Context(), nil))
 		try("Txn", v.Txn(t.Context(), func(*store.Tx) error { return nil }))
 		_, err = kept.Get("old")

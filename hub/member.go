@@ -202,9 +202,10 @@ func (m *member) become(s State) {
 const floodRefusals = 200
 
 // refused counts a refused act. That some may not have a broadcast is not its
-// sender's fault.
+// sender's fault, nor that the validator of a store fails.
 func (m *member) refused(r plugbus.Refusal) {
-	if r.Reason == plugbus.ReasonQuarantined || r.Reason == plugbus.ReasonRecipientCannotReceive {
+	if r.Reason == plugbus.ReasonQuarantined || r.Reason == plugbus.ReasonRecipientCannotReceive ||
+		r.Reason == plugbus.ReasonCheckFailed && r.Verb == plugbus.VerbWrite {
 		return
 	}
 	if m.refusals.Add(1)%floodRefusals == 0 {

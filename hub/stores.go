@@ -20,6 +20,13 @@ func (s *Session) CreateStore(ctx context.Context, name string, config store.Con
 	return s.keeper.Create(ctx, name, config)
 }
 
+// EnsureStore returns a view of a store that the plugin owns: of the one that is there,
+// or of a new one. So a plugin can begin with the same call in every run. See
+// [store.Client.Ensure].
+func (s *Session) EnsureStore(ctx context.Context, name string, config store.Config) (*store.View, error) {
+	return s.keeper.Ensure(ctx, name, config)
+}
+
 // OpenStore returns a view of a store to which the plugin has some right. See
 // [store.Client.Open].
 func (s *Session) OpenStore(ctx context.Context, name string) (*store.View, error) {

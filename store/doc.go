@@ -18,7 +18,8 @@
 //
 // # Stores
 //
-// A store belongs to the plugin that made it, and outlives it. It has a name, with the
+// A store belongs to the plugin that made it, and outlives it; [Client.Ensure] finds it
+// again, or makes it. It has a name, with the
 // grammar of event names, and keys with the grammar of package topic: 1 to 512 bytes of
 // UTF-8 without control characters. Values are bytes, so that they mean the same in
 // memory and on disk; [Typed] makes them values of a Go type, as JSON or by another

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -30,14 +29,11 @@ func (w *writer) Manifest() hub.Manifest { return hub.Manifest{ID: "writer", Ver
 // Start makes the store in the first run, and finds it again in every other. It
 // counts the runs in it too: nobody else gets the same number.
 func (w *writer) Start(ctx context.Context, hub *hub.Session) error {
-	view, err := hub.CreateStore(ctx, "notes", store.Config{
+	view, err := hub.EnsureStore(ctx, "notes", store.Config{
 		Persistent: true,
 		Read:       []string{"reader"},  // Where the policy lets it, too.
 		TTL:        30 * 24 * time.Hour, // So that the folder does not grow for ever.
 	})
-	if errors.Is(err, store.ErrExists) {
-		view, err = hub.OpenStore(ctx, "notes")
-	}
 	if err != nil {
 		return err
 	}

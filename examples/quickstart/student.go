@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/hub"
@@ -65,15 +64,11 @@ func (s *student) carry(ctx context.Context, paper store.TypedView[int], sheets 
 			place  string
 			sheets int
 		}{{"shelf", -sheets}, {"tray", sheets}} {
-			entry, err := tx.Get(move.place)
+			before, _, err := paper.In(tx).Get(move.place)
 			if err != nil {
 				return err
 			}
-			before, err := paper.Decode(entry)
-			if err != nil {
-				return err
-			}
-			if err := tx.Set(move.place, fmt.Append(nil, before+move.sheets)); err != nil {
+			if err := paper.In(tx).Set(move.place, before+move.sheets); err != nil {
 				return err
 			}
 		}
