@@ -44,13 +44,11 @@ func TestLimits(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]float64{
-		"store/get/hot sync.Map":                  4,
-		"store/get/keys=100000 sync.Map":          4,
-		"store/get/hot/parallel sync.Map":         4,
-		"store/get/keys=100000/parallel sync.Map": 4,
-		"store/set/writers=1 append+fdatasync":    3,
-		"store/set/writers=64 append+fdatasync":   3,
-		"store/open/keys=100000 300 ms":           1,
+		"store/get/hot sync.Map":                4,
+		"store/get/keys=100000 sync.Map":        4,
+		"store/set/writers=1 append+fdatasync":  3,
+		"store/set/writers=64 append+fdatasync": 3,
+		"store/open/keys=100000 300 ms":         1,
 	}, got)
 }
 
