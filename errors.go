@@ -95,7 +95,7 @@ func (e *DeniedError) Unwrap() error { return e.Cause }
 // a code and text, never the cause itself, so that plugins inside and outside
 // the process behave alike; it matches none of the hub's own errors.
 type RemoteError struct {
-	Plugin    string // whose handler failed
+	Plugin    string // whose handler failed; "" if the caller may not know of it
 	Code      Code
 	Message   string // at most MaxTextBytes
 	Retryable bool
@@ -103,6 +103,9 @@ type RemoteError struct {
 
 // Error says which plugin failed, and how.
 func (e *RemoteError) Error() string {
+	if e.Plugin == "" {
+		return fmt.Sprintf("another plugin: %s: %s", e.Code, e.Message)
+	}
 	return fmt.Sprintf("plugin %q: %s: %s", e.Plugin, e.Code, e.Message)
 }
 

@@ -163,3 +163,11 @@ func TestDeniedErrorCarriesChain(t *testing.T) {
 	denied := &plugbus.DeniedError{Chain: chain.Chain{}.Then("crawler").Then("indexer")}
 	require.Equal(t, []string{"crawler", "indexer"}, denied.Chain.Plugins())
 }
+
+// TestRemoteErrorOfNobody shows that an error names no plugin of which its reader may not
+// know.
+func TestRemoteErrorOfNobody(t *testing.T) {
+	t.Parallel()
+	remote := &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "no"}
+	require.Equal(t, "another plugin: invalid: no", remote.Error())
+}

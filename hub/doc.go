@@ -67,12 +67,16 @@
 //
 // # Stores
 //
-// Plugins share data in stores, of package store: [Session.CreateStore] makes one,
-// which belongs to the plugin's id and outlives the plugin, and [Session.OpenStore]
-// gives another plugin a view of it. What may be done with it the policy and the
-// store's own lists say together. A host that names an [Options.StoreDir] gets stores
-// that are on disk: what was written survives the death of the process, and is there
-// when the next hub opens the directory. [Hub.BackupStores] copies them.
+// Plugins share data in stores, of package store: [Session.EnsureStore] makes one that
+// belongs to the plugin's id and outlives the plugin, or finds the one of an earlier run,
+// and [Session.OpenStore] gives another plugin a view of it. What may be done with it the
+// policy and the store's own lists say together.
+//
+// A store is in memory, unless it is made with store.Config.Persistent, for which the host
+// names an [Options.StoreDir]: then what was written survives the death of the process,
+// and is there when the next hub opens the directory. [Hub.BackupStores] copies all such
+// stores.
+//
 // While a plugin is in quarantine its watches rest, and its validators are not asked; when
 // it is restored they go on.
 //

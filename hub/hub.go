@@ -43,9 +43,10 @@ type Options struct {
 	// OnSlow belong to the hub, and must be nil.
 	Router router.Options
 
-	// StoreDir is the directory of the persistent stores, which is made if it is not
-	// there. One hub has it at a time, in this process or another. If empty, there are
-	// no persistent stores, unless Store has a Backend.
+	// StoreDir is the directory of the persistent stores, those that were made with
+	// store.Config.Persistent. It is made if it is not there. One hub has it at a time,
+	// in this process or another. If empty, there are no persistent stores, unless Store
+	// has a Backend.
 	StoreDir string
 
 	// Store configures the stores. Its Actors, Clock, Logger, OwnerQuota, OnFailure,
@@ -198,7 +199,7 @@ func (h *Hub) open() (err error) {
 	errs = append(errs, err)
 	h.authority, err = security.New(security.Options{
 		Policy: h.opts.Policy, Audit: h.log, Alert: h.alert, ExplainToPlugins: h.opts.ExplainToPlugins,
-		Provides: h.provides.of,
+		Provides: h.provides.of, Changed: func() { h.stores.Wake() },
 	})
 	errs = append(errs, err)
 	eo := h.opts.Events

@@ -12,6 +12,7 @@ import (
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
+	"github.com/plugbus/plugbus/store"
 )
 
 // TestIdentity shows that no call of a session takes a sender (H1): its methods
@@ -108,14 +109,19 @@ func TestH8Announcements(t *testing.T) {
 	})
 }
 
-// TestSessionYieldsNothing shows that nothing that the methods of a session
-// return leads to the hub, another session, the policy or the audit log (A9).
+// TestSessionYieldsNothing shows that nothing that the methods of a session return, nor
+// those of what it gets of stores, leads to the hub, another session, a store itself, the
+// policy or the audit log (A9, D3).
 func TestSessionYieldsNothing(t *testing.T) {
-	session := reflect.TypeFor[*hub.Session]()
-	for m := range session.Methods() {
-		for out := range m.Type.Outs() {
-			for _, forbidden := range []string{"hub.Hub", "hub.Session", "security.", "events.Client", "events.Bus", "audit."} {
-				require.False(t, strings.Contains(out.String(), forbidden), "%s returns a %v", m.Name, out)
+	for _, of := range []reflect.Type{
+		reflect.TypeFor[*hub.Session](), reflect.TypeFor[*store.View](), reflect.TypeFor[store.TypedView[int]](), reflect.TypeFor[*store.Tx](),
+		reflect.TypeFor[*store.Watch](), reflect.TypeFor[store.Change](), reflect.TypeFor[store.Entry](), reflect.TypeFor[*store.Proposal](),
+	} {
+		for m := range of.Methods() {
+			for out := range m.Type.Outs() {
+				for _, forbidden := range []string{"hub.Hub", "hub.Session", "security.", "events.Client", "events.Bus", "audit.", "store.DB", "store.Client"} {
+					require.False(t, strings.Contains(out.String(), forbidden), "%v.%s returns a %v", of, m.Name, out)
+				}
 			}
 		}
 	}

@@ -449,7 +449,8 @@ func TestValidatorsRead(t *testing.T) {
 }
 
 // TestStoreLimitsOfAPolicy shows that the limits of a grant bound what its plugin owns,
-// whoever writes it and under the policy of now, and its watches; and that 0 means none.
+// whoever writes it and under the policy of now, and its watches; and that 0 means none
+// (D2, D16).
 func TestStoreLimitsOfAPolicy(t *testing.T) {
 	policy := func(stores, bytes, watches int) *security.Policy {
 		return policyOf(t, fmt.Sprintf(`"p": {"dataAccess": {"**": %[1]s}, "limits": {"stores": %[2]d, "storeBytes": %[3]d, "watches": %[4]d}},
@@ -533,6 +534,7 @@ func TestAllowAllOfStores(t *testing.T) {
 	require.ErrorContains(t, err, "create it first")
 	_, err = b.CreateStore(t.Context(), "words", store.Config{})
 	require.ErrorIs(t, err, store.ErrExists)
+	require.ErrorContains(t, err, "it exists already; open it instead")
 	set(t, view(t, h.Host(), "words"), "x", "2")
 	_, err = a.CreateStore(t.Context(), "store:mine", store.Config{})
 	denied(t, err, plugbus.ReasonReservedName)

@@ -97,7 +97,7 @@ func TestStoresWithoutADirectory(t *testing.T) {
 	h := open(t, hub.Options{})
 	_, err := h.Host().CreateStore(t.Context(), "words", store.Config{Persistent: true})
 	require.ErrorIs(t, err, store.ErrNotPersistent)
-	require.ErrorContains(t, err, "the host gives the hub a directory")
+	require.ErrorContains(t, err, "the host gives the hub a directory (hub.Options.StoreDir)")
 	_, err = h.BackupStores(t.Context(), &bytes.Buffer{})
 	require.ErrorIs(t, err, store.ErrNotPersistent)
 	require.ErrorIs(t, h.CompactStores(t.Context()), store.ErrNotPersistent)
@@ -269,7 +269,7 @@ func TestRejoin(t *testing.T) {
 				t.Helper()
 				_, err := words.Set(t.Context(), "a", []byte("2"))
 				require.ErrorIs(t, err, store.ErrNoValidator)
-				require.ErrorContains(t, err, `nobody can write until its owner "owner" has joined and set it`)
+				require.ErrorContains(t, err, `nobody can write until its owner "owner" has joined and called View.SetValidator`)
 				require.True(t, h.Inspect().Stores.Stores[0].Away)
 			}
 			require.NoError(t, h.Unregister(t.Context(), "owner"))
@@ -316,9 +316,10 @@ func TestIdleOfStores(t *testing.T) {
 				return err
 			})
 			require.NoError(t, err)
+			second := view(t, a, "second")
 			_, err = a.Subscribe("word.*", func(ctx context.Context, e events.Event) error {
 				<-time.After(time.Second)
-				_, err := view(t, a, "second").Set(ctx, e.Data().(string), nil) //nolint:forcetypeassert // It is a key.
+				_, err := second.Set(ctx, e.Data().(string), nil) //nolint:forcetypeassert // It is a key.
 				return err
 			})
 			require.NoError(t, err)

@@ -49,6 +49,10 @@ type Options struct {
 	// If zero, it is 16.
 	Keep int
 
+	// Changed is called after each [Authority.Swap] and [Authority.SetTrust], when the
+	// change is in force, and before they return. It must not block, and may be nil.
+	Changed func()
+
 	// Provides returns the capabilities of a plugin. Who may discover one of
 	// them may know of the plugin. It must not block. What it returns may change
 	// without a new version. If nil, a plugin may know only of those that its
@@ -142,6 +146,14 @@ func (a *Authority) Policy() *Policy { return a.state.Load().policy }
 // cannot take the record, the policy stays, and the error matches
 // audit.ErrUnavailable or plugbus.ErrClosed.
 func (a *Authority) Swap(actor string, p *Policy) (uint64, error) {
+	version, err := a.swap(actor, p)
+	if err == nil {
+		a.changed()
+	}
+	return version, err
+}
+
+func (a *Authority) swap(actor string, p *Policy) (uint64, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	before := a.state.Load()
@@ -165,6 +177,14 @@ func (a *Authority) Swap(actor string, p *Policy) (uint64, error) {
 // The error matches plugbus.ErrInvalid if the policy does not know the id, or
 // there is no such level, and otherwise is as for Swap.
 func (a *Authority) SetTrust(actor, id string, level plugbus.Trust) error {
+	err := a.setTrust(actor, id, level)
+	if err == nil {
+		a.changed()
+	}
+	return err
+}
+
+func (a *Authority) setTrust(actor, id string, level plugbus.Trust) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := a.state.Load().policy
@@ -188,6 +208,13 @@ func (a *Authority) SetTrust(actor, id string, level plugbus.Trust) error {
 		return fmt.Errorf("security: the trust of %q stays: %w", id, err)
 	}
 	return nil
+}
+
+// changed tells of a change. The mutex is not held.
+func (a *Authority) changed() {
+	if a.options.Changed != nil {
+		a.options.Changed()
+	}
 }
 
 // change records a change and makes it. The mutex is held.

@@ -475,3 +475,26 @@ func TestAllocations(t *testing.T) {
 		permit.Acts.Take(now, 5)
 	}))
 }
+
+// TestChanged shows that a host hears of each change when it is in force, and before the
+// call returns, with no lock held; and of none that was not made.
+func TestChanged(t *testing.T) {
+	var a *security.Authority
+	var seen []uint64
+	a, err := security.New(security.Options{Changed: func() {
+		require.Equal(t, plugbus.Trusted, grantOf(a, "p"))
+		require.Empty(t, a.Subjects()) // Which takes the lock.
+		seen = append(seen, a.Version())
+	}})
+	require.NoError(t, err)
+	_, err = a.Swap(security.HostID, policy(t, `{"p":{"trust":"trusted"}}`))
+	require.NoError(t, err)
+	require.NoError(t, a.SetTrust(security.HostID, "p", plugbus.Trusted))
+	require.Error(t, a.SetTrust(security.HostID, "stranger", plugbus.Trusted))
+	require.Equal(t, []uint64{2, 3}, seen)
+}
+
+func grantOf(a *security.Authority, id string) plugbus.Trust {
+	g, _ := a.Policy().Grant(id)
+	return g.Trust
+}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -48,8 +49,12 @@ type acl struct {
 	rights map[string]Rights // of ids, and of Everyone
 
 	// since is the revision of the store when an id got the right to read. What was
-	// overwritten before is not for it.
+	// overwritten before is not for it. It is not kept on the backend: a store that is
+	// opened anew has nothing of what was overwritten before.
 	since map[string]uint64
+
+	once  sync.Once
+	words string // for people; by text
 }
 
 // newACL returns the lists that a config asks for.
@@ -59,29 +64,33 @@ func newACL(owner string, c *Config) (*acl, error) {
 		rights Rights
 		ids    []string
 	}{{Read, c.Read}, {Write, c.Write}, {Admin, c.Admin}} {
-		if err := checkIDs(list.ids); err != nil {
+		ids, err := checkIDs(list.ids)
+		if err != nil {
 			return nil, err
 		}
-		for _, id := range list.ids {
-			a.rights[private(id)] |= list.rights
+		for _, id := range ids {
+			a.rights[id] |= list.rights
 		}
 	}
 	if len(a.rights) > maxListed {
-		return nil, newOptionError("Config.Read, Write and Admin", len(a.rights), fmt.Sprintf("at most %d ids", maxListed))
+		return nil, newOptionError("the number of ids in Config.Read, Write and Admin", len(a.rights), fmt.Sprintf("at most %d ids", maxListed))
 	}
 	return a, nil
 }
 
-func checkIDs(ids []string) error {
+// checkIDs returns a copy of a list whose ids are in order, whatever the caller does to
+// its own meanwhile.
+func checkIDs(ids []string) ([]string, error) {
+	own := make([]string, 0, len(ids))
 	for _, id := range ids {
-		if id == Everyone {
-			continue
+		if id != Everyone {
+			if err := topic.CheckID(id); err != nil {
+				return nil, err
+			}
 		}
-		if err := topic.CheckID(id); err != nil {
-			return err
-		}
+		own = append(own, private(id))
 	}
-	return nil
+	return own, nil
 }
 
 // of returns the rights of a plugin.
@@ -134,14 +143,21 @@ func (a *acl) changed(ids []string, give, take Rights, at uint64) *acl {
 	return next
 }
 
-// text returns the lists for people.
+// text returns the lists for people, as far as there is room. Refusals need it, so it is
+// made once.
 func (a *acl) text() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "owner %s", a.owner)
-	for _, id := range slices.Sorted(maps.Keys(a.rights)) {
-		fmt.Fprintf(&b, ", %s %v", id, a.rights[id])
-	}
-	return plugbus.CutText(b.String())
+	a.once.Do(func() {
+		var b strings.Builder
+		fmt.Fprintf(&b, "owner %s", a.owner)
+		for _, id := range slices.Sorted(maps.Keys(a.rights)) {
+			if b.Len() > plugbus.MaxTextBytes {
+				break
+			}
+			fmt.Fprintf(&b, ", %s %v", id, a.rights[id])
+		}
+		a.words = plugbus.CutText(b.String())
+	})
+	return a.words
 }
 
 // A pass is the answer to whether a client may do something with a store: what the
@@ -153,6 +169,7 @@ type pass struct {
 	permit *plugbus.Permit
 
 	rule, remedy string // of the lists, if they refuse
+	hint         string // for the plugin, which says nothing of who refuses, nor why
 }
 
 // holds reports whether p still says what there is to say.
@@ -164,6 +181,9 @@ func (p *pass) holds(c *Client, s *space, cause plugbus.Chain) bool {
 // both. s is nil if there is no such store, which is refused as the lists refuse.
 func (c *Client) access(s *space, name string, cause plugbus.Chain, verb plugbus.Verb, right Rights) *pass {
 	p := &pass{cause: cause}
+	if right == Admin {
+		p.hint = "it needs Admin of the store, and the policy's right to write"
+	}
 	if s != nil {
 		p.acl = s.acl.Load() // Before the guard: a change after it is noticed.
 	}
@@ -203,6 +223,9 @@ func (c *Client) enter(p *pass, name string, verb plugbus.Verb, parcel *door.Par
 	now, refusal := door.Check(c.db.clock, &act, parcel)
 	if refusal != nil {
 		refusal.Rule, refusal.Remedy = p.rule, p.remedy
+		if p.hint != "" && !p.permit.Allowed() && refusal.Reason == p.permit.Reason {
+			refusal.Hint = p.hint
+		}
 		return now, c.refuse(*refusal)
 	}
 	return now, nil

@@ -124,6 +124,7 @@ func TestAccess(t *testing.T) {
 				denied, ok := errors.AsType[*plugbus.DeniedError](err)
 				require.True(t, ok, "%s: %v", what, err)
 				require.Equal(t, verb, denied.Verb, what)
+				require.Equal(t, a.needs == store.Admin, strings.Contains(denied.Hint, "it needs Admin of the store"), what)
 				require.Equal(t, "notes", denied.Object, what)
 				require.Equal(t, taken, l.acts.taken.Load(), what)
 				require.Len(t, l.refused, refused+1, what)
@@ -190,6 +191,7 @@ func TestSilence(t *testing.T) {
 			return all
 		}
 		want := tell("never")
+		require.Equal(t, policy == "", strings.HasPrefix(want[0].Hint, "there is no such store yet, or "), want[0].Hint)
 		require.Equal(t, want, tell("here"))
 		require.Equal(t, want, tell("gone"))
 		infos, err := c.List(ctx)

@@ -22,7 +22,7 @@ type Backend interface {
 	// survive the death of the process and of the machine. After an error that matches
 	// [ErrNotDone] none of them will ever be seen; after any other it is unknown
 	// whether they will be, until the backend is opened again. The DB commits nothing
-	// more after an error.
+	// more after an error. One commit has less than 512 MiB of buckets, keys and values.
 	Commit(ops []Op) error
 
 	// Backup writes a copy of what is durable, as of one moment, that can be opened as

@@ -16,12 +16,14 @@ type call struct {
 	what  string // for the host, such as a pattern
 	store string
 	site  string
+	more  bool   // the watch holds more to deliver
 	late  func() // called when it is abandoned
 	begun time.Time
 
 	// Under the client's lock.
 	abandoned bool // what it returns is thrown away
 	settled   bool // and late has returned
+	behind    bool // and its watch has more to look at
 	told      bool // OnSlow has heard of it
 }
 
@@ -69,7 +71,7 @@ func (c *Client) run(k *call, led plugbus.Chain, limit time.Duration, f func(ctx
 		timer := time.AfterFunc(limit, func() { c.abandon(k) })
 		ctx, stop = limited, func() {
 			timer.Stop()
-			if limited.Err() == context.DeadlineExceeded { //nolint:errorlint // It is never wrapped.
+			if limited.Err() == context.DeadlineExceeded {
 				c.abandon(k) // Whichever of the two timers was the first.
 			}
 			cancel()
@@ -125,8 +127,9 @@ func (c *Client) abandon(k *call) {
 		return
 	}
 	k.late()
+	behind := k.more || k.watch != nil && k.watch.isBehind()
 	c.mu.Lock()
-	k.settled = true
+	k.settled, k.behind = true, behind
 	c.mu.Unlock()
 	c.db.idle.Tell()
 }
@@ -208,11 +211,15 @@ func (c *Client) signal(wakes *actor.Wakes) {
 	wakes.Add(c.actor)
 }
 
-// busy reports whether the worker has something to do for the DB, or does it: not if it
-// can do nothing, held up by a call that was abandoned. c.mu is held.
+// busy reports whether the worker has something to do for the DB, or does it, but for a
+// call that was abandoned. c.mu is held.
 func (c *Client) busy() bool {
-	return (c.working || len(c.errands)+len(c.ready) > 0) && !c.hangs()
+	return c.works() || len(c.errands)+len(c.ready) > 0 || c.hangs() && c.running.behind && !c.running.watch.stopped.Load()
 }
+
+// works reports whether the worker does something for the DB, but for a call that was
+// abandoned. c.mu is held.
+func (c *Client) works() bool { return c.working && !c.hangs() }
 
 // hangs reports whether the worker is held up by a call that was abandoned. c.mu is held.
 func (c *Client) hangs() bool { return c.running != nil && c.running.settled }

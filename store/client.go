@@ -25,10 +25,11 @@ type Client struct {
 	source     int // of the actor
 	maxWatches int
 
-	session context.Context //nolint:containedctx // The parent of the contexts of calls.
-	end     context.CancelFunc
-	ended   atomic.Bool
-	refused atomic.Uint64 // acts
+	session  context.Context //nolint:containedctx // The parent of the contexts of calls.
+	end      context.CancelFunc
+	ended    atomic.Bool
+	managing atomic.Int64  // changes of stores that wait for their turn
+	refused  atomic.Uint64 // acts
 
 	mu         sync.Mutex // guards below
 	draining   bool       // there are no more watches
@@ -81,7 +82,7 @@ func (c *Client) Create(ctx context.Context, name string, config Config) (*View,
 		return fail(err, "")
 	}
 	if config.Persistent && c.db.opts.Backend == nil {
-		return fail(ErrNotPersistent, "the host gives the hub a directory, or the store is made without Persistent")
+		return fail(ErrNotPersistent, "the host gives the hub a directory (hub.Options.StoreDir), or the store is made without Persistent")
 	}
 	s := newSpace(c.db, private(name), c.id, config)
 	s.acl.Store(lists)
@@ -94,13 +95,36 @@ func (c *Client) Create(ctx context.Context, name string, config Config) (*View,
 	if config.Validator != nil {
 		s.guarded, s.validator = true, &validator{client: c, check: config.Validator}
 	}
-	if err := c.db.create(ctx, c, s); err != nil {
+	if err := c.db.create(ctx, c, s, cause); err != nil {
+		if errors.Is(err, plugbus.ErrDenied) {
+			return nil, err
+		}
 		if errors.Is(err, ErrQuota) {
 			return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbCreate, Object: name, Reason: plugbus.ReasonQuotaExceeded, Chain: cause, Cause: err})
+		}
+		if errors.Is(err, ErrExists) {
+			return fail(err, "open it instead; its config is as it was made")
 		}
 		return fail(err, "")
 	}
 	return &View{client: c, space: s}, nil
+}
+
+// known returns an id, or "" if the plugin may not know of it.
+func (c *Client) known(id string) string {
+	if !c.guard.Knows(id) {
+		return ""
+	}
+	return id
+}
+
+// called returns what a plugin is called in an error of this one, with its id if this one
+// may know it.
+func (c *Client) called(what, id string) string {
+	if id = c.known(id); id == "" {
+		return what
+	}
+	return fmt.Sprintf("%s %q", what, id)
 }
 
 // permitCreate is the answer to whether the plugin may create a store.
@@ -132,6 +156,9 @@ func (c *Client) Open(ctx context.Context, name string) (*View, error) {
 		if missing = create.permit.Allowed(); missing {
 			verb, p = plugbus.VerbCreate, create
 		}
+	}
+	if p.permit.Reason == plugbus.ReasonInsufficientPermissions { // The same whether the store is there or not.
+		p.hint = "there is no such store yet, or the policy or its owner does not let the plugin use it"
 	}
 	if _, err := c.enter(p, name, verb, &door.Parcel{}); err != nil {
 		return nil, err
@@ -187,9 +214,7 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 		}
 		info := s.info()
 		info.Rights = rights
-		if !c.guard.Knows(s.owner) {
-			info.Owner = ""
-		}
+		info.Owner = c.known(s.owner)
 		all = append(all, info)
 	}
 	return all, nil

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/plugbus/plugbus/internal/actor"
@@ -26,9 +27,12 @@ type pending struct {
 	err  error         // then nil if it is done
 }
 
+// changeOverhead is about what a change holds in memory beside its key and value.
+const changeOverhead = 256
+
 // size is what p holds in memory.
 func (p *pending) size() int {
-	n := 0
+	n := len(p.changes) * changeOverhead
 	for i := range p.changes {
 		n += len(p.changes[i].key) + int(p.changes[i].record.size())
 	}
@@ -38,12 +42,18 @@ func (p *pending) size() int {
 	return n
 }
 
+// writes reports whether p is a write of a plugin, and not only of what has expired, or of
+// what there is to say about a store: these are few, and nobody does them again.
+func (p *pending) writes() bool {
+	return slices.ContainsFunc(p.changes, func(c change) bool { return c.kind != Expired })
+}
+
 // The bounds of the queue for the backend. Each writer waits for its own writes, so it
 // gets long only if writers leave before the backend has answered.
 const (
 	maxQueue      = 1 << 16   // writes
-	maxQueueBytes = 256 << 20 // of keys and values
-	maxBatchBytes = 8 << 20   // of one commit, if there is more than one write in it
+	maxQueueBytes = 256 << 20 // of memory
+	maxBatchBytes = 8 << 20   // of one commit, beside the last write in it
 )
 
 // A committer gives to the backend whatever waits as one commit: writers that come
@@ -75,7 +85,7 @@ func (c *committer) enqueue(p *pending) error {
 		return fmt.Errorf("%w: %w", ErrReadOnly, c.broken)
 	case c.closed:
 		return ErrClosed
-	case len(c.queue) >= maxQueue || len(c.queue) > 0 && c.bytes+size > maxQueueBytes:
+	case (len(c.queue) >= maxQueue || len(c.queue) > 0 && c.bytes+size > maxQueueBytes) && p.writes():
 		return fmt.Errorf("%w: %d writes wait for the backend", ErrBusy, len(c.queue))
 	}
 	c.queue = append(c.queue, p)
@@ -124,7 +134,16 @@ func (c *committer) take() []*pending {
 
 // commit gives a batch to the backend, and lets its writers know.
 func (c *committer) commit(batch []*pending) {
-	if err := c.safely(c.opsOf(batch)); err != nil {
+	returned := false
+	defer func() {
+		if !returned {
+			c.fail(batch, errors.New("the backend ended the goroutine that called it"))
+			go c.run() // Takes the place of that one.
+		}
+	}()
+	err := c.safely(c.opsOf(batch))
+	returned = true
+	if err != nil {
 		c.fail(batch, err)
 		return
 	}
@@ -166,7 +185,11 @@ func (s *space) publish(batch []*pending) {
 	defer wakes.Wake()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	rules := s.db.rules.Load()
 	for _, p := range batch {
+		for i := range p.changes { // What counts is who may read when it comes to be seen.
+			p.changes[i].rules = max(p.changes[i].rules, rules)
+		}
 		s.apply(p.changes, &wakes)
 		for _, change := range p.changes {
 			if s.ahead.keys[change.key].by == p {
@@ -223,13 +246,6 @@ func (c *committer) busy() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.running
-}
-
-// failed returns why there can be no more commits, or nil.
-func (c *committer) failed() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.broken
 }
 
 // close takes nothing more, and returns a channel that is closed when nothing waits,

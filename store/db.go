@@ -34,7 +34,7 @@ type DB struct {
 
 	changes  atomic.Uint64 // of all stores, that are done
 	refused  atomic.Uint64 // acts
-	rules    atomic.Uint64 // the latest version that an act was let in under
+	rules    atomic.Uint64 // the latest version that is known of
 	managing chan struct{} // has a token while a store is made, dropped or administered
 
 	mu      sync.RWMutex // guards below
@@ -120,7 +120,7 @@ func (db *DB) shut() {
 
 // Idle waits until no watch has a change to deliver, no call of a plugin runs and
 // nothing waits for the backend, and returns nil; or until ctx is done, and returns
-// its error. A plugin that is held up by a call that was abandoned does not count.
+// its error. A call that was abandoned does not count, but what waits behind it does.
 func (db *DB) Idle(ctx context.Context) error {
 	if err := db.idle.Until(ctx, db.atRest); err != nil {
 		return fmt.Errorf("store: wait until idle: %w", err)
@@ -144,7 +144,7 @@ func (db *DB) atRest() bool {
 // Changes returns how many changes have been done since the DB was opened. It grows.
 func (db *DB) Changes() uint64 { return db.changes.Load() }
 
-// saw notes the version of the rules under which an act was let in.
+// saw notes a version of the rules that was in force.
 func (db *DB) saw(rules uint64) {
 	for {
 		latest := db.rules.Load()
@@ -212,13 +212,6 @@ func (db *DB) admit(id string) error {
 		return fmt.Errorf("store: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
 	}
 	return nil
-}
-
-// client returns the client of an id, or nil.
-func (db *DB) client(id string) *Client {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	return db.clients[id]
 }
 
 // Backup writes a copy of all that is durable, as of one moment, while writes go on, and

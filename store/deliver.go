@@ -75,6 +75,13 @@ func (w *Watch) next() (Change, found) {
 	return w.read()
 }
 
+// isBehind reports whether the store has changes that the watch has not read.
+func (w *Watch) isBehind() bool {
+	w.space.mu.RLock()
+	defer w.space.mu.RUnlock()
+	return w.seen.Load() < w.space.revision
+}
+
 // refresh returns the answer of now to whether the plugin may read the store.
 func (w *Watch) refresh() *pass {
 	c, s := w.client, w.space
@@ -155,7 +162,7 @@ func (w *Watch) read() (Change, found) {
 	}
 	w.seen.Store(changes[len(changes)-1].revision)
 	for _, next := range changes {
-		if w.keys.matches(next.key) && !(w.opts.latest && s.superseded(&next)) {
+		if w.keys.matches(next.key) && (!w.opts.latest || !s.superseded(&next)) {
 			w.page = append(w.page, next)
 		}
 	}
@@ -224,13 +231,19 @@ func (w *Watch) deliver(c Change) {
 		}
 		k.watch = nil
 	}
+	k.more = k.watch != nil && (len(w.begin)+len(w.page) > 0 || w.snapshot != nil)
 	failure := Failure{Plugin: client.id, Store: k.store, What: k.what, Site: k.site, Writer: c.writer, Key: c.key, Revision: c.revision}
 	k.late = func() {
 		w.failed.Add(1)
 		failure.Abandoned, failure.Err = true, ErrTimedOut
 		client.report(failure)
 	}
-	call := func(ctx context.Context) error { return w.watcher(ctx, c) }
+	call := func(ctx context.Context) error {
+		if err := w.watcher(ctx, c); err != nil {
+			return &readError{plugbus.CutText(err.Error()), err}
+		}
+		return nil
+	}
 	client.run(k, c.led, w.opts.timeout, call, func(err error) {
 		w.delivered.Add(1)
 		if err != nil {
@@ -240,3 +253,13 @@ func (w *Watch) deliver(c Change) {
 		}
 	})
 }
+
+// A readError is an error of a plugin with its text, which was read where the plugin's own
+// limits hold: to ask for it again could hang.
+type readError struct {
+	text string
+	err  error
+}
+
+func (e *readError) Error() string { return e.text }
+func (e *readError) Unwrap() error { return e.err }

@@ -38,7 +38,8 @@
 // list's to administer. Each call is an act for the policy's rates, and what is written
 // is copied, measured and inspected as a message is, with the strings inside JSON. To
 // those who may not create a store, one that is not there and one that they may not use
-// look alike.
+// look alike. Whoever may write hears by conflicts which keys there are, and of what
+// revision; and nobody hears the id of an owner of whom the policy lets him not know.
 //
 // # Writing
 //
@@ -52,8 +53,8 @@
 // A store can have a JSON Schema, which is checked in the call of the writer at a bounded
 // cost, and a [Validator], a function of the owner that is asked on the owner's worker
 // before the write can be seen, and asked again if what it saw has changed meanwhile.
-// While the owner is away, or may not read the store, nobody can write to it. A validator
-// that panics, or does not return in its time, rejects the write.
+// A store with a validator takes no writes while its owner is away, or may not read it. A
+// validator that panics, or does not return in its time, rejects the write.
 //
 // Entries can have a lifetime. When it is over nobody sees them, and [Expired] tells the
 // watches. Keys, values, stores and watches have quotas, for each store, for each owner

@@ -23,9 +23,11 @@ type draft struct {
 	ranges  []*rangeRead  // the same
 	pins    []expectation // what the validator has seen
 	edits   []edit        // one for each key, in the order in which they were first named
+	reads   bool          // what is in expects and ranges was read
 
 	guarded   bool       // as the store was when the validator was asked
 	validator *validator // the one that was asked
+	deadline  time.Time  // for its turn to come
 }
 
 // An expectation is what revision a key has to have, 0 for none.
@@ -85,15 +87,17 @@ func (d *draft) commit(ctx context.Context) error {
 }
 
 func (d *draft) attempt(ctx context.Context) error {
+	if err := d.mayRead(); err != nil {
+		return err
+	}
 	if err := d.fits(); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(d.client.db.opts.ValidateLimit)
 	for {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", ErrNotDone, err)
 		}
-		if err := d.validate(ctx, deadline); err != nil {
+		if err := d.validate(ctx); err != nil {
 			return err
 		}
 		p, wait, err := d.space.propose(d)
@@ -138,18 +142,36 @@ func (d *draft) pinned(err error) bool {
 	return false
 }
 
-// renew asks again for the right to write, which may have changed.
+// renew asks again for the rights, which may have changed.
 func (d *draft) renew() error {
-	c, s := d.client, d.space
-	d.pass = c.access(s, s.name, d.pass.cause, plugbus.VerbWrite, Write)
-	if d.pass.permit.Allowed() {
-		d.rules = d.pass.permit.Version
-		c.db.saw(d.rules)
+	pass, err := d.may(plugbus.VerbWrite, Write)
+	if err != nil {
+		return err
+	}
+	d.pass, d.rules = pass, pass.permit.Version
+	d.client.db.saw(d.rules)
+	return d.mayRead()
+}
+
+// mayRead asks again for the right to read, if a conflict would tell of what was read.
+func (d *draft) mayRead() error {
+	if !d.reads {
 		return nil
 	}
-	return c.refuse(plugbus.Refusal{
-		Verb: plugbus.VerbWrite, Object: s.name, Reason: d.pass.permit.Reason, Chain: d.pass.cause,
-		Rule: d.pass.rule, Remedy: d.pass.remedy, Hint: "the rights changed while the write was on its way",
+	_, err := d.may(plugbus.VerbRead, Read)
+	return err
+}
+
+// may asks for a right.
+func (d *draft) may(verb plugbus.Verb, right Rights) (*pass, error) {
+	c, s := d.client, d.space
+	p := c.access(s, s.name, d.pass.cause, verb, right)
+	if p.permit.Allowed() {
+		return p, nil
+	}
+	return nil, c.refuse(plugbus.Refusal{
+		Verb: verb, Object: s.name, Reason: p.permit.Reason, Chain: p.cause,
+		Rule: p.rule, Remedy: p.remedy, Hint: "the rights changed while the write was on its way",
 	})
 }
 

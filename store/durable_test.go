@@ -102,7 +102,7 @@ func TestReadsSeeWhatIsDurable(t *testing.T) {
 				}
 				return err
 			}))
-			return append(texts, fmt.Sprint(db.Stats().Stores[0].Keys, db.Stats().Stores[0].Revision, db.Changes(), kinds))
+			return append(texts, fmt.Sprintf("%d %d %d %v", db.Stats().Stores[0].Keys, db.Stats().Stores[0].Revision, db.Changes(), kinds))
 		}
 		require.Equal(t, []string{"", "1", "1", "1", "1 1 1 []"}, look())
 		gate <- nil

@@ -121,7 +121,7 @@ func decodeRecord(store, key string, value []byte, intern func([]byte) string) (
 		return nil, err
 	}
 	r := &record{key: key, place: -1}
-	n := 0
+	var n int
 	if r.revision, n = binary.Uvarint(b); n <= 0 {
 		return nil, errShort
 	}
@@ -146,7 +146,6 @@ func decodeRecord(store, key string, value []byte, intern func([]byte) string) (
 type meta struct {
 	Owner         string            `json:"owner"`
 	Rights        map[string]Rights `json:"rights,omitempty"`
-	Since         map[string]uint64 `json:"since,omitempty"`
 	Guarded       bool              `json:"guarded,omitempty"`
 	Schema        []byte            `json:"schema,omitempty"`
 	TTL           time.Duration     `json:"ttl,omitempty"`
@@ -161,7 +160,7 @@ type meta struct {
 func (s *space) encodeMeta(a *acl, guarded bool) []byte {
 	c := &s.config
 	text, _ := json.Marshal(meta{ // Of such a struct it cannot fail.
-		Owner: s.owner, Rights: a.rights, Since: a.since, Guarded: guarded, Schema: c.Schema, TTL: c.TTL,
+		Owner: s.owner, Rights: a.rights, Guarded: guarded, Schema: c.Schema, TTL: c.TTL,
 		MaxKeys: c.MaxKeys, MaxBytes: c.MaxBytes, MaxValueBytes: c.MaxValueBytes, History: c.History, HistoryBytes: c.HistoryBytes,
 	})
 	b := append(make([]byte, headerSize, headerSize+len(text)), text...)

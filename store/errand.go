@@ -59,7 +59,7 @@ func (c *Client) ask(ctx context.Context, e *errand) error {
 			why = errOwnerLeft
 		case <-clock.C:
 			if c.unqueue(e) {
-				return fmt.Errorf("%w: %w: the worker of %q had no time for it; if that is the writer itself, pass on the context of its handler", errNoVerdict, ErrBusy, c.id)
+				return fmt.Errorf("%w: %w: %s had no time for it; if that is the writer itself, pass on the context of its handler", errNoVerdict, ErrBusy, e.writer.called("its owner", c.id))
 			}
 		}
 	}
@@ -80,7 +80,7 @@ func (c *Client) queue(e *errand) error {
 	case c.leaving:
 		return fmt.Errorf("%w: %w", errNoVerdict, errOwnerLeft)
 	case len(c.errands) == maxErrands || of == maxErrandsOfEach:
-		return fmt.Errorf("%w: %w: %d writes wait for the validator of %q", errNoVerdict, ErrBusy, len(c.errands), c.id)
+		return fmt.Errorf("%w: %w: too many writes wait for it", errNoVerdict, ErrBusy)
 	}
 	c.errands = append(c.errands, e)
 	return nil

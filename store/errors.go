@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/plugbus/plugbus"
 )
@@ -10,60 +11,61 @@ import (
 var (
 	// ErrClosed is returned by every call of a DB that was closed, or of a client
 	// that has left. It matches [plugbus.ErrClosed].
-	ErrClosed = fmt.Errorf("store: %w", plugbus.ErrClosed)
+	ErrClosed = fmt.Errorf("%w", plugbus.ErrClosed)
 
 	// ErrNotFound matches the error of reading a key that is not there, and of
 	// opening a store that is not there, for those who may create it.
-	ErrNotFound = errors.New("store: not found")
+	ErrNotFound = errors.New("not found")
 
-	// ErrExists matches the error of creating a store or a key that is there.
-	ErrExists = errors.New("store: it exists already")
+	// ErrExists matches the error of creating a store or a key that is there: of
+	// [Client.Create] and [View.Create].
+	ErrExists = errors.New("it exists already")
 
 	// ErrConflict matches every [*ConflictError].
-	ErrConflict = errors.New("store: conflict")
+	ErrConflict = errors.New("conflict")
 
 	// ErrDropped matches the error of every call on a store that was dropped.
-	ErrDropped = errors.New("store: the store was dropped")
+	ErrDropped = errors.New("the store was dropped")
 
 	// ErrQuota matches every [*QuotaError].
-	ErrQuota = errors.New("store: quota exceeded")
+	ErrQuota = errors.New("quota exceeded")
 
 	// ErrRejected matches the error of a write that a validator or a schema does not
 	// accept.
-	ErrRejected = errors.New("store: rejected")
+	ErrRejected = errors.New("rejected")
 
 	// ErrNoValidator matches the error of a write to a store whose validator is a
 	// function of a plugin that has not joined, or has not set it again.
-	ErrNoValidator = errors.New("store: the validator is away")
+	ErrNoValidator = errors.New("the validator is away")
 
 	// ErrBusy matches the error of a call for which a bounded queue has no room.
-	ErrBusy = errors.New("store: busy")
+	ErrBusy = errors.New("busy")
 
 	// ErrNotPersistent matches the error of creating a persistent store where there
 	// is no backend, or of backing one up.
-	ErrNotPersistent = errors.New("store: there is no place for persistent stores")
+	ErrNotPersistent = errors.New("there is no place for persistent stores")
 
 	// ErrReadOnly matches the error of writing to persistent stores after a commit
 	// failed. They can be read; to write again, close the DB and open it anew.
-	ErrReadOnly = errors.New("store: read-only since a commit failed")
+	ErrReadOnly = errors.New("read-only since a commit failed")
 
 	// ErrNotDone matches the error of a write that was begun and will never be seen.
-	ErrNotDone = errors.New("store: not done")
+	ErrNotDone = errors.New("not done")
 
 	// ErrUnknown matches the error of a write that was begun, and of which it is
 	// unknown whether it will be seen.
-	ErrUnknown = errors.New("store: unknown whether it was done")
+	ErrUnknown = errors.New("unknown whether it was done")
 
 	// ErrTxDone is returned by the methods of a [Tx] after its function has returned.
-	ErrTxDone = errors.New("store: the transaction has ended")
+	ErrTxDone = errors.New("the transaction has ended")
 
 	// ErrTimedOut is the failure of a watcher or validator that did not return in its
 	// time.
-	ErrTimedOut = errors.New("store: it did not return in time")
+	ErrTimedOut = errors.New("it did not return in time")
 
 	// ErrGoexit is the failure of a watcher or validator that ended its goroutine by
 	// runtime.Goexit, as the Fatal methods of package testing do.
-	ErrGoexit = errors.New("store: it ended its goroutine (runtime.Goexit)")
+	ErrGoexit = errors.New("it ended its goroutine (runtime.Goexit)")
 )
 
 // A KeyError reports an act on one key that failed. It matches what Err does.
@@ -77,14 +79,18 @@ type KeyError struct {
 
 // Error says who did what.
 func (e *KeyError) Error() string {
-	return fmt.Sprintf("plugin %q: %s %q of store %q: %v", e.Plugin, e.Act, e.Key, e.Store, e.Err)
+	why := inside(e.Err)
+	if c, ok := e.Err.(*ConflictError); ok { //nolint:errorlint // One that is wrapped has more to say.
+		why = "conflict: " + c.problem()
+	}
+	return fmt.Sprintf("plugin %q: %s %q of store %q: %s", e.Plugin, e.Act, e.Key, e.Store, why)
 }
 
 // Unwrap returns why it failed.
 func (e *KeyError) Unwrap() error { return e.Err }
 
 // A StoreError reports an act on a store that failed. It matches what Err does.
-type StoreError struct {
+type StoreError struct { //nolint:revive // It is about a store, as KeyError is about a key.
 	Plugin string
 	Act    string // such as "create"
 	Store  string
@@ -94,7 +100,7 @@ type StoreError struct {
 
 // Error says who did what, and what to do.
 func (e *StoreError) Error() string {
-	s := fmt.Sprintf("plugin %q: %s store %q: %v", e.Plugin, e.Act, e.Store, e.Err)
+	s := fmt.Sprintf("plugin %q: %s store %q: %s", e.Plugin, e.Act, e.Store, inside(e.Err))
 	if e.Hint != "" {
 		s += "; " + e.Hint
 	}
@@ -104,29 +110,50 @@ func (e *StoreError) Error() string {
 // Unwrap returns why it failed.
 func (e *StoreError) Unwrap() error { return e.Err }
 
+// inside returns the text of an error for one that says already whose store it is.
+func inside(err error) string {
+	switch e := err.(type) { //nolint:errorlint // One that is wrapped has more to say.
+	case *ConflictError:
+		return fmt.Sprintf("conflict on key %q: %s", e.Key, e.problem())
+	case *CommitError:
+		return e.problem()
+	}
+	const ours = "store: "
+	return strings.ReplaceAll(strings.TrimPrefix(err.Error(), ours), "\n"+ours, "\n")
+}
+
 // A ConflictError reports a key that is not as a write expected it. It matches
-// [ErrConflict], and [ErrExists] if no entry was expected.
+// [ErrConflict], and [ErrExists] if it is of [View.Create].
 type ConflictError struct {
 	Store string
 	Key   string // of a range in a transaction, the first key that has changed
 
 	Expected, Actual uint64 // revisions; 0 means no entry
+
+	create bool // it is of Create
 }
 
-// Error names the key and both revisions.
+// Error names the key, says how it is, and what to do.
 func (e *ConflictError) Error() string {
+	return fmt.Sprintf("conflict on key %q of store %q: %s", e.Key, e.Store, e.problem())
+}
+
+func (e *ConflictError) problem() string {
+	const anew = "read it again and decide anew"
 	switch {
+	case e.create:
+		return fmt.Sprintf("there is an entry already; use Set, or Update with revision %d", e.Actual)
 	case e.Expected == 0:
-		return fmt.Sprintf("conflict on key %q of store %q: no entry was expected, but there is one of revision %d", e.Key, e.Store, e.Actual)
+		return fmt.Sprintf("no entry was expected, but there is one of revision %d; %s", e.Actual, anew)
 	case e.Actual == 0:
-		return fmt.Sprintf("conflict on key %q of store %q: revision %d was expected, but there is no entry", e.Key, e.Store, e.Expected)
+		return fmt.Sprintf("revision %d was expected, but there is no entry; to make it anew, use Create", e.Expected)
 	}
-	return fmt.Sprintf("conflict on key %q of store %q: revision %d was expected, but it is %d; read it again and decide anew", e.Key, e.Store, e.Expected, e.Actual)
+	return fmt.Sprintf("revision %d was expected, but it is %d; %s", e.Expected, e.Actual, anew)
 }
 
 // Is reports whether target is [ErrConflict], or [ErrExists] where it fits.
 func (e *ConflictError) Is(target error) bool {
-	return target == ErrConflict || target == ErrExists && e.Expected == 0
+	return target == ErrConflict || target == ErrExists && e.create
 }
 
 // A QuotaError reports what a write would have exceeded. It is the cause of a
@@ -135,12 +162,16 @@ type QuotaError struct {
 	Store string
 	Quota string // such as "keys of the store"
 	Limit int64
-	Would int64 // what it would have become
+	Would int64 // what it would have become, or 0 if that would tell of stores of others
 }
 
 // Error names the quota.
 func (e *QuotaError) Error() string {
-	return fmt.Sprintf("store %q: the %s may be at most %d, and would be %d", e.Store, e.Quota, e.Limit, e.Would)
+	s := fmt.Sprintf("store %q: the %s may be at most %d", e.Store, e.Quota, e.Limit)
+	if e.Would != 0 {
+		s += fmt.Sprintf(", and would be %d", e.Would)
+	}
+	return s
 }
 
 // Is reports whether target is [ErrQuota].
@@ -178,8 +209,10 @@ type CommitError struct {
 
 // Error says what is known.
 func (e *CommitError) Error() string {
-	return fmt.Sprintf("commit to store %q: %v: %v", e.Store, e.Outcome, e.Err)
+	return fmt.Sprintf("commit to store %q: %s", e.Store, e.problem())
 }
+
+func (e *CommitError) problem() string { return fmt.Sprintf("%v: %v", e.Outcome, e.Err) }
 
 // Unwrap returns what is known, and why.
 func (e *CommitError) Unwrap() []error { return []error{e.Outcome, e.Err} }

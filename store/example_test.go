@@ -46,12 +46,12 @@ func ExampleView_Txn() {
 		return errors.Join(tx.Delete("ann"), tx.Set("bob", of.Value()))
 	}, store.Attempts(10))
 	fmt.Println(err)
-	for entry := range view.Entries(ctx, store.All()) {
-		fmt.Println(entry.Key(), entry.Text())
+	for entry, err := range view.Entries(ctx, store.All()) {
+		fmt.Println(entry.Key(), entry.Text(), err)
 	}
 	// Output:
 	// <nil>
-	// bob all
+	// bob all <nil>
 }
 
 // The last word is not always the best: Update finds out that another was faster.
@@ -81,17 +81,17 @@ func ExampleSelection() {
 	for _, key := range []string{"doc/b", "doc/a", "doc/old/c", "src/a"} {
 		_, _ = view.Set(ctx, key, nil)
 	}
-	for key := range view.Keys(ctx, store.Match("doc/*")) {
-		fmt.Println(key)
+	for key, err := range view.Keys(ctx, store.Match("doc/*")) {
+		fmt.Println(key, err)
 	}
-	for key := range view.Keys(ctx, store.All().After("doc/b")) {
-		fmt.Println("after:", key)
+	for key, err := range view.Keys(ctx, store.All().After("doc/b")) {
+		fmt.Println("after:", key, err)
 	}
 	// Output:
-	// doc/a
-	// doc/b
-	// after: doc/old/c
-	// after: src/a
+	// doc/a <nil>
+	// doc/b <nil>
+	// after: doc/old/c <nil>
+	// after: src/a <nil>
 }
 
 // Values of a type, as JSON in the store.

@@ -29,7 +29,7 @@ type expiring struct {
 }
 
 // An expiryQueue is a heap by time. The place of a record is its index.
-type expiryQueue []expiring
+type expiryQueue []expiring //nolint:recvcheck // Package heap wants it so.
 
 func (q expiryQueue) Len() int           { return len(q) }
 func (q expiryQueue) Less(i, j int) bool { return q[i].record.expires < q[j].record.expires }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,7 +66,7 @@ func TestFailedCommit(t *testing.T) {
 				bytesBefore := db.Stats().Bytes
 
 				hold := make(turnstile)
-				sh.gate = func() error { <-hold; return fault.gate() }
+				sh.gate = func() error { return errors.Join(<-hold, fault.gate()) }
 				failed, errs := make(chan error, 1), make(chan error, 2)
 				go func() { _, err := notes.Set(ctx, "key", []byte("after")); failed <- err }()
 				synctest.Wait()
@@ -300,8 +301,25 @@ func TestHungAdministration(t *testing.T) {
 	}
 }
 
+// TestBackendEndsItsGoroutine shows that nobody waits for ever for a backend whose Commit
+// does not return.
+func TestBackendEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sh := newShelf()
+		db := shelved(t, sh)
+		v := durable(t, as(t, db, "a"), "notes")
+		sh.gate = func() error { runtime.Goexit(); return nil }
+		_, err := v.Set(t.Context(), "key", nil)
+		require.ErrorIs(t, err, store.ErrUnknown)
+		_, err = v.Set(t.Context(), "key", nil)
+		require.ErrorIs(t, err, store.ErrReadOnly)
+		require.NoError(t, db.Idle(t.Context()))
+	})
+}
+
 // TestQueueIsBounded shows that writers who leave before the backend has answered do not
-// fill the memory.
+// fill the memory; and that what expires or is administered meanwhile is not lost.
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -310,6 +328,8 @@ func TestQueueIsBounded(t *testing.T) {
 		v := durable(t, as(t, db, "a"), "notes")
 		gate := make(turnstile)
 		fill := func(most int, write func(ctx context.Context) error) {
+			_, err := v.Set(t.Context(), "brief", nil, store.TTL(time.Second))
+			require.NoError(t, err)
 			sh.gate = gate.gate
 			for n := 0; ; n++ {
 				synctest.Wait() // The backend has the first alone.
@@ -322,14 +342,23 @@ func TestQueueIsBounded(t *testing.T) {
 				require.ErrorIs(t, err, store.ErrUnknown)
 			}
 			before := db.Stats().Bytes
-			_, err := v.Set(t.Context(), "other", make([]byte, 1<<20))
+			_, err = v.Set(t.Context(), "other", make([]byte, 1<<20))
 			require.ErrorIs(t, err, store.ErrBusy)
 			require.Equal(t, before, db.Stats().Bytes, "it took something from the quota")
+			<-time.After(time.Second)
+			synctest.Wait()
+			require.Zero(t, db.Stats().Expiring)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(t, v.Grant(ctx, store.Read, fmt.Sprint("b", most)), store.ErrUnknown)
 			sh.gate = nil
 			gate <- nil
 			require.NoError(t, db.Idle(t.Context()))
 			_, err = v.Set(t.Context(), "key", nil)
 			require.NoError(t, err)
+			_, ok := sh.copy().pairs[spot{"of/notes", "brief"}]
+			require.False(t, ok, "what has expired is there for ever")
+			require.Contains(t, db.Stats().Stores[0].Access.Read, fmt.Sprint("b", most))
 		}
 		fill(1+1<<16, func(ctx context.Context) error {
 			_, err := v.Set(ctx, "key", nil)

@@ -33,6 +33,19 @@ type history struct {
 	floor   uint64 // the revision of the last change that is gone
 }
 
+// What the history of any store may hold. What one may hold beyond that is taken from the
+// quotas for bytes.
+const (
+	usualHistory      = 1024
+	usualHistoryBytes = 1 << 20
+	changeBytes       = 256 // that a change takes beside its key and values
+)
+
+// keeps returns what the history may hold beyond that of any store.
+func (c *Config) keeps() int64 {
+	return int64(max(0, c.HistoryBytes-usualHistoryBytes)) + changeBytes*int64(max(0, c.History-usualHistory))
+}
+
 // add adds a change, and lets go of the oldest where there are too many.
 func (h *history) add(c change, limits *Config) {
 	h.changes = append(h.changes, c)

@@ -9,10 +9,10 @@ import (
 	"github.com/plugbus/plugbus/internal/payload"
 )
 
-// inspect looks at the strings in a value that is JSON. The door has looked at the
-// value as a text, which shows all but what is escaped.
+// inspect looks at the strings in a value as far as it is JSON, one document or several.
+// The door has looked at the value as a text, which shows all but what is escaped.
 func inspect(value string, checks plugbus.ContentChecks) error {
-	if checks == 0 || strings.IndexByte(value, '\\') < 0 || !json.Valid([]byte(value)) {
+	if checks == 0 || strings.IndexByte(value, '\\') < 0 {
 		return nil
 	}
 	d := json.NewDecoder(strings.NewReader(value))
@@ -20,7 +20,7 @@ func inspect(value string, checks plugbus.ContentChecks) error {
 	for {
 		token, err := d.Token()
 		if err != nil {
-			return nil //nolint:nilerr // It is the end, for the value is valid.
+			return nil //nolint:nilerr // It is the end, or what follows is no JSON.
 		}
 		if text, ok := token.(string); ok {
 			if found := payload.Scan(text, checks); found != 0 {

@@ -55,7 +55,7 @@ func (c *Client) Close(ctx context.Context) error {
 	c.dismiss()
 	var err error
 	if actor.Owner(ctx) != c.actor {
-		err = c.until(ctx, c.busy)
+		err = c.until(ctx, c.works)
 	}
 	db := c.db
 	db.mu.Lock()

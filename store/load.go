@@ -24,7 +24,7 @@ func (db *DB) load() error {
 		s.durable = l.heads[name]
 		s.revision, s.history.floor = s.durable.revision, s.durable.revision
 		s.ahead.revision, s.ahead.count, s.ahead.bytes = s.revision, len(s.entries), s.bytes
-		db.usage.opened(s.owner)
+		db.usage.opened(s)
 		db.usage.add(s.owner, s.bytes)
 	}
 	for _, s := range db.stores {
@@ -164,12 +164,9 @@ func (l *loader) store(name string, value []byte) (*space, error) {
 			return nil, err
 		}
 	}
-	lists := &acl{owner: m.Owner, rights: m.Rights, since: m.Since}
+	lists := &acl{owner: m.Owner, rights: m.Rights, since: map[string]uint64{}}
 	if lists.rights == nil {
 		lists.rights = map[string]Rights{}
-	}
-	if lists.since == nil {
-		lists.since = map[string]uint64{}
 	}
 	s.acl.Store(lists)
 	return s, nil

@@ -175,7 +175,7 @@ func TestRevisionsNeverGoBack(t *testing.T) {
 		again(nothing)
 		again(func(ctx context.Context, c *store.Client, v *store.View) *store.View {
 			require.NoError(t, v.Drop(ctx))
-			return durable(t, c, "notes")
+			return durable(t, c, "notes") //nolint:contextcheck // It is that of no plugin.
 		})
 		again(func(ctx context.Context, _ *store.Client, v *store.View) *store.View {
 			_, err := v.Set(ctx, "other", nil, store.TTL(time.Second))
@@ -229,10 +229,10 @@ func TestMisplaced(t *testing.T) {
 	full, before := fullShelf(t)
 	reopened(t, before.copy())
 	all := full.spots()
-	check := func(change func(pairs map[spot]string), what string, args ...any) *store.DamageError {
+	check := func(change func(pairs map[spot]string), what string, args ...any) store.DamageError {
 		sh := full.copy()
 		change(sh.pairs)
-		return damagedAt(t, sh, what, args...)
+		return *damagedAt(t, sh, what, args...)
 	}
 	stale := 0
 	for _, at := range all {
@@ -277,7 +277,7 @@ func TestMisplaced(t *testing.T) {
 	for _, other := range []spot{{"of/words", "two"}, {"of/notes", "one"}} {
 		e := check(func(pairs map[spot]string) { pairs[one], pairs[other] = pairs[other], pairs[one] }, "two values have changed places")
 		require.Equal(t, "one", e.Key)
-		require.ErrorContains(t, e, "its checksum is wrong")
+		require.ErrorContains(t, &e, "its checksum is wrong")
 	}
 }
 

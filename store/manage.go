@@ -27,15 +27,33 @@ func (db *DB) administered(a Administration) {
 // manage has one change of what stores there are, or how they are administered. There
 // is one at a time: change gets to release the next.
 func (db *DB) manage(ctx context.Context, c *Client) (release func(), err error) {
+	release = func() { <-db.managing }
 	select {
 	case db.managing <- struct{}{}:
-		return func() { <-db.managing }, nil
+		return release, nil
+	default:
+	}
+	defer c.managing.Add(-1)
+	if c.managing.Add(1) > maxManaging {
+		return nil, fmt.Errorf("%w: %d changes of the plugin wait for their turn", ErrBusy, maxManaging)
+	}
+	select {
+	case db.managing <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: %w", ErrNotDone, ctx.Err())
 	case <-c.session.Done():
 		return nil, ErrClosed
 	}
+	if c.ended.Load() {
+		release()
+		return nil, ErrClosed
+	}
+	return release, nil
 }
+
+// maxManaging bounds how many changes of one plugin wait for their turn, for which those of
+// others wait too.
+const maxManaging = 64
 
 // perform has the backend do ops and then applies, and waits for it. A store in memory
 // needs no backend. If it is done the host is told so, also if the caller has left.
@@ -64,10 +82,14 @@ func (c *Client) perform(ctx context.Context, p *pending, told Administration, e
 }
 
 // create puts a new store in its place.
-func (db *DB) create(ctx context.Context, c *Client, s *space) error {
+func (db *DB) create(ctx context.Context, c *Client, s *space, cause plugbus.Chain) error {
 	release, err := db.manage(ctx, c)
 	if err != nil {
 		return err
+	}
+	if p := c.permitCreate(s.name, cause); !p.permit.Allowed() { // The policy may have changed meanwhile.
+		release()
+		return c.refuse(plugbus.Refusal{Verb: plugbus.VerbCreate, Object: s.name, Reason: p.permit.Reason, Chain: cause})
 	}
 	db.mu.RLock()
 	_, taken := db.stores[s.name]
@@ -77,7 +99,7 @@ func (db *DB) create(ctx context.Context, c *Client, s *space) error {
 		release()
 		return ErrExists
 	}
-	if err := db.usage.open(s.owner, s.name); err != nil {
+	if err := db.usage.open(s); err != nil {
 		release()
 		return err
 	}
@@ -98,35 +120,32 @@ func (db *DB) create(ctx context.Context, c *Client, s *space) error {
 	told := Administration{Act: "store.created", Persistent: s.config.Persistent, Detail: s.acl.Load().text()}
 	return c.perform(ctx, p, told, func(err error) {
 		if err != nil {
-			db.usage.drop(s.owner, 0)
+			db.usage.drop(s, 0)
 		}
 		release()
 	})
 }
 
-// admin passes the door with an act of an administrator of the store.
-func (v *View) admin(ctx context.Context, act string) (release func(), err error) {
+// admin passes the door with an act of an administrator of the store. From then until
+// release everybody waits, so nobody may look at ctx, which is the plugin's.
+func (v *View) admin(ctx context.Context, act string) (cause plugbus.Chain, release func(), err error) {
 	c, s := v.client, v.space
 	if err := c.usable(ctx); err != nil {
-		return nil, v.failed(act, err)
+		return cause, nil, v.failed(act, err)
 	}
-	cause := c.causeOf(ctx)
+	cause = c.causeOf(ctx)
 	if _, err := c.enter(c.access(s, s.name, cause, plugbus.VerbWrite, Admin), s.name, plugbus.VerbWrite, &door.Parcel{}); err != nil {
-		return nil, err
+		return cause, nil, err
 	}
 	if release, err = c.db.manage(ctx, c); err != nil {
-		return nil, v.failed(act, err)
-	}
-	if err := c.usable(ctx); err != nil { // It may have ended while it waited.
-		release()
-		return nil, v.failed(act, err)
+		return cause, nil, v.failed(act, err)
 	}
 	// The lists may have changed meanwhile, and do not while it is our turn.
 	if p := c.access(s, s.name, cause, plugbus.VerbWrite, Admin); !p.permit.Allowed() {
 		release()
-		return nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbWrite, Object: s.name, Reason: p.permit.Reason, Chain: cause, Rule: p.rule, Remedy: p.remedy})
+		return cause, nil, c.refuse(plugbus.Refusal{Verb: plugbus.VerbWrite, Object: s.name, Reason: p.permit.Reason, Chain: cause, Rule: p.rule, Remedy: p.remedy, Hint: p.hint})
 	}
-	return release, nil
+	return cause, release, nil
 }
 
 func (v *View) failed(act string, err error) error {
@@ -149,24 +168,21 @@ func (v *View) relist(ctx context.Context, act string, give, take Rights, ids []
 	if len(ids) > maxListed {
 		return v.failed(act, newOptionError("the number of ids", len(ids), fmt.Sprintf("at most %d", maxListed)))
 	}
-	if err := checkIDs(ids); err != nil {
+	ids, err := checkIDs(ids)
+	if err != nil {
 		return v.failed(act, err)
 	}
 	if rights := give | take; rights == 0 || rights > Read|Write|Admin {
-		return v.failed(act, newOptionError("the rights", rights, "Read, Write, Admin or some of them"))
+		return v.failed(act, newOptionError("the value of rights", rights, "Read, Write, Admin or some of them"))
 	}
-	ids = slices.Clone(ids)
-	for i, id := range ids {
-		ids[i] = private(id)
-	}
-	release, err := v.admin(ctx, act)
+	_, release, err := v.admin(ctx, act)
 	if err != nil {
 		return err
 	}
 	s := v.space
 	s.mu.Lock()
-	dropped, at, guarded := s.sealed, s.ahead.revision, s.guarded
-	next := s.acl.Load().changed(ids, give, take, at)
+	dropped, guarded := s.sealed, s.guarded
+	next := s.acl.Load().changed(ids, give, take, s.revision)
 	s.mu.Unlock()
 	switch {
 	case dropped:
@@ -177,7 +193,7 @@ func (v *View) relist(ctx context.Context, act string, give, take Rights, ids []
 		return nil
 	case len(next.rights) > maxListed:
 		release()
-		return v.failed(act, newOptionError("the ids in the lists", len(next.rights), fmt.Sprintf("at most %d", maxListed)))
+		return v.failed(act, newOptionError("the number of ids in the lists", len(next.rights), fmt.Sprintf("at most %d", maxListed)))
 	}
 	p := &pending{name: s.name, apply: func() { s.relist(ids, give, take) }}
 	if s.config.Persistent {
@@ -250,7 +266,7 @@ func (a *acl) access() Access {
 // the revisions.
 func (v *View) Drop(ctx context.Context) error {
 	const act = "drop"
-	release, err := v.admin(ctx, act)
+	cause, release, err := v.admin(ctx, act)
 	if err != nil {
 		return err
 	}
@@ -264,12 +280,12 @@ func (v *View) Drop(ctx context.Context) error {
 		release()
 		return v.failed(act, ErrDropped)
 	}
-	led := v.client.causeOf(ctx).Then(v.client.id)
+	led := cause.Then(v.client.id)
 	p := &pending{name: s.name, apply: func() {
 		db.mu.Lock()
 		delete(db.stores, s.name)
 		db.mu.Unlock()
-		db.usage.drop(s.owner, bytes)
+		db.usage.drop(s, bytes)
 		s.buried(led)
 	}}
 	db.mu.Lock()

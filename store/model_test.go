@@ -45,7 +45,7 @@ const (
 )
 
 // TestModel compares all that a plugin can do to a store, expiry, dropping and opening
-// again included, with a map (D13 to D16).
+// again included, with a map (D13, D14, D15, D16).
 func TestModel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +126,7 @@ func (m *model) allow(err error, next map[string]modelEntry) bool {
 	m.entries = next
 	nextKeys, nextBytes := m.size()
 	m.entries = now
-	want := ""
+	var want string
 	switch {
 	case nextKeys > modelKeys && nextKeys > keys:
 		want = fmt.Sprintf("the keys of the store may be at most %d, and would be %d", modelKeys, nextKeys)
@@ -193,7 +193,8 @@ func (m *model) put(rt *rapid.T, key, writer string) {
 func (m *model) conflict(err error, key string, expected uint64) {
 	c, ok := errors.AsType[*store.ConflictError](err)
 	require.True(m.t, ok, "%v", err)
-	require.Equal(m.t, store.ConflictError{Store: "s", Key: key, Expected: expected, Actual: m.entries[key].revision}, *c)
+	require.Equal(m.t, [2]string{"s", key}, [2]string{c.Store, c.Key})
+	require.Equal(m.t, [2]uint64{expected, m.entries[key].revision}, [2]uint64{c.Expected, c.Actual})
 }
 
 func (m *model) delete(rt *rapid.T) {

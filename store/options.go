@@ -13,7 +13,7 @@ import (
 
 // Options configure a [DB]. The zero value is ready to use, and keeps all stores in
 // memory.
-type Options struct {
+type Options struct { //nolint:recvcheck // Users have values; only check fills them in.
 	// Backend keeps the persistent stores. If nil, there can be none.
 	Backend Backend
 
@@ -156,16 +156,18 @@ type Config struct {
 	// MaxBytes bounds the keys and values, 1 to 2^40. If zero, it is 64 MiB.
 	MaxBytes int64
 
-	// MaxValueBytes bounds one value, 1 to 2^30. If zero, it is 1 MiB. What the
+	// MaxValueBytes bounds one value, 1 to 2^28. If zero, it is 1 MiB. What the
 	// policy says of payloads holds too.
 	MaxValueBytes int
 
 	// History bounds the changes that are kept for watches, in memory, 1 to 1
-	// million. If zero, it is 1,024.
+	// million. If zero, it is 1,024. Each one more than that takes 256 bytes from the
+	// quotas of the owner and of all, at once.
 	History int
 
 	// HistoryBytes bounds the keys and values in them, 1 to 2^30. If zero, it is 1
-	// MiB. The last change is always kept.
+	// MiB. What is more than that is taken from the quotas, at once. The last change is
+	// always kept.
 	HistoryBytes int
 }
 
@@ -179,9 +181,9 @@ func (c *Config) check() error {
 	c.TTL = limits.Within(&wrong, "Config.TTL", c.TTL, 0, minTTL, maxTTL)
 	c.MaxKeys = limits.Within(&wrong, "Config.MaxKeys", c.MaxKeys, 100_000, 1, 10_000_000)
 	c.MaxBytes = limits.Within(&wrong, "Config.MaxBytes", c.MaxBytes, 64<<20, 1, 1<<40)
-	c.MaxValueBytes = limits.Within(&wrong, "Config.MaxValueBytes", c.MaxValueBytes, 1<<20, 1, 1<<30)
-	c.History = limits.Within(&wrong, "Config.History", c.History, 1024, 1, 1_000_000)
-	c.HistoryBytes = limits.Within(&wrong, "Config.HistoryBytes", c.HistoryBytes, 1<<20, 1, 1<<30)
+	c.MaxValueBytes = limits.Within(&wrong, "Config.MaxValueBytes", c.MaxValueBytes, 1<<20, 1, 1<<28)
+	c.History = limits.Within(&wrong, "Config.History", c.History, usualHistory, 1, 1_000_000)
+	c.HistoryBytes = limits.Within(&wrong, "Config.HistoryBytes", c.HistoryBytes, usualHistoryBytes, 1, 1<<30)
 	return wrong.Err()
 }
 

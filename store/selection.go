@@ -12,8 +12,9 @@ import (
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
-// A Selection says which keys. It is made by [All], [Prefix] and [Match].
-type Selection struct {
+// A Selection says which keys. It is made by [All], [Prefix] and [Match]; its zero value
+// is that of All.
+type Selection struct { //nolint:recvcheck // Users have values; those who look through entries spare themselves the copies.
 	prefix  string // that all keys have
 	pattern topic.Pattern
 	after   string
@@ -35,10 +36,8 @@ func Match(pattern string) Selection {
 
 // literal returns what all keys begin with that a pattern matches.
 func literal(pattern string) string {
-	if at := strings.IndexByte(pattern, '*'); at >= 0 {
-		return pattern[:at]
-	}
-	return pattern
+	prefix, _, _ := strings.Cut(pattern, "*")
+	return prefix
 }
 
 // After leaves out all keys up to this one, which need not exist: so a page goes on

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 type stage struct {
 	*store.DB
 
+	onFailure func() // called for each failure before it is noted; may be nil
+
 	mu       sync.Mutex // guards below
 	clients  map[string]*store.Client
 	failures []store.Failure
@@ -32,6 +35,9 @@ func newStage(t testing.TB, o store.Options) *stage {
 	t.Helper()
 	st := &stage{clients: map[string]*store.Client{}}
 	o.OnFailure = func(f store.Failure) {
+		if st.onFailure != nil {
+			st.onFailure()
+		}
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		st.failures = append(st.failures, f)
@@ -80,6 +86,13 @@ func (st *stage) failed() []string {
 		all = append(all, fmt.Sprintf("%s: %s of %s for %s %q: %s%v", f.Plugin, f.What, f.Store, f.Writer, f.Key, abandoned, f.Err))
 	}
 	return all
+}
+
+// slows returns the calls that the host was told run long.
+func (st *stage) slows() []store.Slow {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(st.slow)
 }
 
 // rest waits until nothing is left to do.
@@ -146,17 +159,14 @@ func denied(t testing.TB, err error) *plugbus.DeniedError {
 	return d
 }
 
-// watched returns the figures of the only watch of a store.
-func watched(t testing.TB, st *stage, name string) store.WatchStats {
+// watched returns the figures of the only watch of the store "s".
+func watched(t testing.TB, st *stage) store.WatchStats {
 	t.Helper()
-	for _, s := range st.Stats().Stores {
-		if s.Name == name {
-			require.Len(t, s.Watches, 1)
-			return s.Watches[0]
-		}
-	}
-	require.FailNow(t, "no store", name)
-	return store.WatchStats{}
+	stores := st.Stats().Stores
+	at := slices.IndexFunc(stores, func(s store.StoreStats) bool { return s.Name == "s" })
+	require.GreaterOrEqual(t, at, 0)
+	require.Len(t, stores[at].Watches, 1)
+	return stores[at].Watches[0]
 }
 
 // A diary notes what its watcher is told.
@@ -250,10 +260,7 @@ func newStatute(id string) *statute {
 func (s *statute) set(verb plugbus.Verb, deny bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := map[string]bool{}
-	for what, is := range s.eras[len(s.eras)-1] {
-		next[what] = is
-	}
+	next := maps.Clone(s.eras[len(s.eras)-1])
 	next[verb.String()] = deny
 	s.eras = append(s.eras, next)
 }

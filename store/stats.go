@@ -21,7 +21,7 @@ type Stats struct {
 }
 
 // StoreStats say how one store fares.
-type StoreStats struct {
+type StoreStats struct { //nolint:revive // They are those of a store; Stats are those of a DB.
 	Info
 	Access  Access
 	Guarded bool // it has a validator

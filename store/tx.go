@@ -83,8 +83,8 @@ func (v *View) Txn(ctx context.Context, f func(tx *Tx) error, options ...TxnOpti
 }
 
 func (v *View) attempt(ctx context.Context, f func(tx *Tx) error) error {
-	if v.client.ended.Load() {
-		return v.failed("transact in", ErrClosed)
+	if err := v.client.usable(ctx); err != nil {
+		return v.failed("transact in", err)
 	}
 	tx := &Tx{view: v, ctx: ctx, reads: map[string]*record{}}
 	defer tx.end() // Also if f panics.
@@ -95,6 +95,7 @@ func (v *View) attempt(ctx context.Context, f func(tx *Tx) error) error {
 	if tx.draft == nil || len(tx.draft.edits) == 0 {
 		return nil // All that it read was so at the last read.
 	}
+	tx.draft.reads = len(tx.reads)+len(tx.draft.ranges) > 0
 	return tx.draft.commit(ctx)
 }
 

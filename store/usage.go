@@ -9,6 +9,7 @@ type usage struct {
 
 	mu     sync.Mutex // guards below
 	bytes  int64
+	kept   int64 // of which histories may be
 	stores int
 	owners map[string]*share
 }
@@ -17,6 +18,7 @@ type usage struct {
 type share struct {
 	stores int
 	bytes  int64
+	kept   int64
 }
 
 func (u *usage) of(owner string) *share {
@@ -41,15 +43,30 @@ func (u *usage) grow(s *space, bytes int64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	own := u.of(s.owner)
-	switch {
-	case own.bytes+bytes > limit:
-		return &QuotaError{Store: s.name, Quota: "bytes of all stores of its owner", Limit: limit, Would: own.bytes + bytes}
-	case u.bytes+bytes > u.db.opts.MaxBytes:
-		return &QuotaError{Store: s.name, Quota: "bytes of all stores", Limit: u.db.opts.MaxBytes, Would: u.bytes + bytes}
+	if err := u.fits(own, s.name, bytes, limit); err != nil {
+		return err
 	}
 	own.bytes += bytes
 	u.bytes += bytes
 	return nil
+}
+
+// fits returns an error if there is no room for more bytes. u.mu is held.
+func (u *usage) fits(own *share, name string, bytes, limit int64) error {
+	switch {
+	case own.bytes+own.kept+bytes > limit:
+		return &QuotaError{Store: name, Quota: "bytes of all stores of its owner", Limit: limit}
+	case u.bytes+u.kept+bytes > u.db.opts.MaxBytes:
+		return &QuotaError{Store: name, Quota: "bytes of all stores", Limit: u.db.opts.MaxBytes}
+	}
+	return nil
+}
+
+// keep takes from the quotas, or gives back, what the history of a store may hold beyond
+// that of any store. u.mu is held.
+func (u *usage) keep(own *share, bytes int64) {
+	own.kept += bytes
+	u.kept += bytes
 }
 
 // add counts bytes that are there or are gone, whatever the quotas say.
@@ -61,8 +78,9 @@ func (u *usage) add(owner string, bytes int64) {
 }
 
 // open takes a store from the quotas, or returns a [*QuotaError].
-func (u *usage) open(owner, name string) error {
-	limit, _ := u.db.opts.OwnerQuota(owner)
+func (u *usage) open(s *space) error {
+	name, owner, keeps := s.name, s.owner, s.config.keeps()
+	limit, most := u.db.opts.OwnerQuota(owner)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	own := u.of(owner)
@@ -70,26 +88,36 @@ func (u *usage) open(owner, name string) error {
 	case own.stores+1 > limit:
 		return &QuotaError{Store: name, Quota: "stores of its owner", Limit: int64(limit), Would: int64(own.stores + 1)}
 	case u.stores+1 > u.db.opts.MaxStores:
-		return &QuotaError{Store: name, Quota: "stores of all plugins", Limit: int64(u.db.opts.MaxStores), Would: int64(u.stores + 1)}
+		return &QuotaError{Store: name, Quota: "stores of all plugins", Limit: int64(u.db.opts.MaxStores)}
+	}
+	if keeps > 0 {
+		if err := u.fits(own, name, keeps, most); err != nil {
+			return err
+		}
 	}
 	own.stores++
 	u.stores++
+	u.keep(own, keeps)
 	return nil
 }
 
 // opened counts a store that is there.
-func (u *usage) opened(owner string) {
+func (u *usage) opened(s *space) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.of(owner).stores++
+	own := u.of(s.owner)
+	own.stores++
 	u.stores++
+	u.keep(own, s.config.keeps())
 }
 
 // drop gives back a store that held so many bytes.
-func (u *usage) drop(owner string, bytes int64) {
+func (u *usage) drop(s *space, bytes int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	owner := s.owner
 	own := u.of(owner)
+	u.keep(own, -s.config.keeps())
 	own.stores--
 	own.bytes -= bytes
 	u.stores--

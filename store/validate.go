@@ -106,7 +106,7 @@ var errMayNotSee = fmt.Errorf("%w: %w: its owner cannot be asked now", errNoVerd
 
 // errReadTooMuch is the failure of a validator that could not be shown all that it asked
 // for.
-var errReadTooMuch = fmt.Errorf("store: it read more than %d keys", maxTxReads)
+var errReadTooMuch = fmt.Errorf("it read more than %d keys", maxTxReads)
 
 // take ends the proposal, and returns what was shown of the store.
 func (p *Proposal) take() (pins []expectation) {
@@ -181,7 +181,7 @@ func (d *draft) reject(reason plugbus.Reason, why *RejectedError) error {
 }
 
 // validate asks the validator of the store, if it has one. What that has seen is pinned.
-func (d *draft) validate(ctx context.Context, deadline time.Time) error {
+func (d *draft) validate(ctx context.Context) error {
 	s, c := d.space, d.client
 	s.mu.RLock()
 	d.guarded, d.validator = s.guarded, s.validator
@@ -192,7 +192,10 @@ func (d *draft) validate(ctx context.Context, deadline time.Time) error {
 	case !d.guarded:
 		return nil
 	case v == nil:
-		return fmt.Errorf("%w: nobody can write until its owner %q has joined and set it", ErrNoValidator, s.owner)
+		return fmt.Errorf("%w: nobody can write until %s has joined and called View.SetValidator", ErrNoValidator, c.called("its owner", s.owner))
+	}
+	if d.deadline.IsZero() { // It is for all the times that it has to be asked.
+		d.deadline = time.Now().Add(c.db.opts.ValidateLimit)
 	}
 	p := newProposal(d)
 	led, by := d.led, actor.Beside(ctx)
@@ -211,7 +214,7 @@ func (d *draft) validate(ctx context.Context, deadline time.Time) error {
 	if inline {
 		verdict = v.inline(ctx, p, led)
 	} else {
-		verdict = v.client.ask(ctx, &errand{writer: c, check: v.check, proposal: p, led: led, deadline: deadline})
+		verdict = v.client.ask(ctx, &errand{writer: c, check: v.check, proposal: p, led: led, deadline: d.deadline})
 	}
 	d.pins = p.take()
 	return d.judge(verdict)
@@ -237,7 +240,7 @@ func (d *draft) judge(verdict error) error {
 		reason, code = plugbus.ReasonCheckFailed, plugbus.CodeInternal
 	}
 	return d.reject(reason, &RejectedError{Store: d.space.name, Err: &plugbus.RemoteError{
-		Plugin: d.space.owner, Code: code, Message: plugbus.CutText(verdict.Error()),
+		Plugin: d.client.known(d.space.owner), Code: code, Message: plugbus.CutText(verdict.Error()),
 	}})
 }
 
@@ -251,9 +254,9 @@ func faulty(verdict error) bool {
 
 // inline calls the validator for a write of the owner from a handler of its own, which
 // stands still meanwhile. Nobody can abandon it: whoever waits is the plugin itself.
-func (v *validator) inline(ctx context.Context, p *Proposal, led plugbus.Chain) (err error) {
+func (v *validator) inline(ctx context.Context, p *Proposal, led plugbus.Chain) (err error) { //nolint:contextcheck // The validator gets a context of its own.
 	c := v.client
-	limited, cancel := context.WithTimeout(c.actor.NewContext(c.session, led), c.db.opts.ValidateLimit)
+	limited, cancel := context.WithTimeout(c.actor.NewContext(c.session, led), c.db.opts.ValidateLimit) //nolint:contextcheck // The same.
 	defer cancel()
 	c.actor.Serve(led)
 	defer c.actor.Serve(chain.From(ctx))
@@ -269,7 +272,7 @@ func (v *validator) inline(ctx context.Context, p *Proposal, led plugbus.Chain) 
 			c.report(failure)
 		}
 	}()
-	return p.decide(limited, c, v.check)
+	return p.decide(limited, c, v.check) //nolint:contextcheck // The same.
 }
 
 // failure returns what the host is to hear if the validator of c fails.
@@ -287,7 +290,7 @@ func (d *draft) failure(c *Client) Failure {
 func (v *View) SetValidator(ctx context.Context, check Validator) error {
 	const act = "set the validator of"
 	c, s := v.client, v.space
-	release, err := v.admin(ctx, act)
+	cause, release, err := v.admin(ctx, act)
 	if err != nil {
 		return err
 	}
@@ -295,7 +298,7 @@ func (v *View) SetValidator(ctx context.Context, check Validator) error {
 		release()
 		return c.refuse(plugbus.Refusal{
 			Verb: plugbus.VerbWrite, Object: s.name, Reason: plugbus.ReasonInsufficientPermissions,
-			Chain: c.causeOf(ctx), Hint: "only the owner of a store sets its validator",
+			Chain: cause, Hint: "only the owner of a store sets its validator",
 		})
 	}
 	var next *validator

@@ -138,7 +138,7 @@ func TestWriteWithoutTheContext(t *testing.T) {
 		trigger := create(t, owner, "trigger", store.Config{})
 		var err error
 		watch(t, trigger, func(context.Context, store.Change) error {
-			_, err = v.Set(context.Background(), "k", nil)
+			_, err = v.Set(context.Background(), "k", nil) //nolint:contextcheck // That is the test.
 			return nil
 		})
 		begun := time.Now()

@@ -274,7 +274,7 @@ func TestOwnerLeaves(t *testing.T) {
 
 		_, err = w.Set(t.Context(), "k", nil)
 		require.ErrorIs(t, err, store.ErrNoValidator)
-		require.ErrorContains(t, err, `until its owner "owner" has joined and set it`)
+		require.ErrorContains(t, err, `until its owner "owner" has joined and called View.SetValidator`)
 		require.True(t, st.Stats().Stores[0].Guarded)
 		require.True(t, st.Stats().Stores[0].Away)
 
@@ -343,6 +343,31 @@ func TestValidatorIsAskedAgain(t *testing.T) {
 	}
 }
 
+// TestValidatorSawWhatExpired shows that what a validator saw counts also if time takes it
+// away meanwhile (D11).
+func TestValidatorSawWhatExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStage(t, store.Options{})
+		asked := 0
+		v := create(t, st.join(t, "owner"), "s", store.Config{Validator: func(_ context.Context, p *store.Proposal) error {
+			if p.Edits()[0].Key == "lease" {
+				return nil
+			}
+			asked++
+			held := p.Get("lease").Exists()
+			<-time.After(2 * time.Second)
+			if !held {
+				return errors.New("no lease")
+			}
+			return nil
+		}})
+		set(t, v, "lease", "", store.TTL(time.Second))
+		_, err := v.Set(t.Context(), "k", nil)
+		require.Equal(t, "no lease", remote(t, err).Message)
+		require.Equal(t, 2, asked)
+	})
+}
+
 // TestInvariantUnderRace has many move between two keys whose sum a validator bounds: no
 // interleaving breaks it, and it never sees a state that was not (D11).
 func TestInvariantUnderRace(t *testing.T) {
@@ -397,7 +422,7 @@ func TestValidatorReadsABoundedNumber(t *testing.T) {
 	reads++
 	_, err := v.Set(t.Context(), "own", nil)
 	require.Equal(t, plugbus.ReasonCheckFailed, denied(t, err).Reason)
-	require.Equal(t, "store: it read more than 10000 keys", remote(t, err).Message)
+	require.Equal(t, "it read more than 10000 keys", remote(t, err).Message)
 	require.Len(t, st.failed(), 1)
 	require.False(t, last.Get("other").Exists(), "it is over")
 }

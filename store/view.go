@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -12,8 +13,9 @@ import (
 )
 
 // A View is one plugin's handle to one store. Each call asks anew whether the plugin
-// may. Its methods may be called by several goroutines. A view of a store that was
-// dropped is of no more use, also if another is made under the same name.
+// may. Its methods may be called by several goroutines. It is made by [Client.Create],
+// [Client.Ensure] and [Client.Open]; its zero value is of no use. A view of a store that
+// was dropped is of no more use, also if another is made under the same name.
 type View struct {
 	client *Client
 	space  *space
@@ -23,8 +25,9 @@ type View struct {
 // Name returns the name of the store.
 func (v *View) Name() string { return v.space.name }
 
-// Owner returns the id of the plugin that made the store.
-func (v *View) Owner() string { return v.space.owner }
+// Owner returns the id of the plugin that made the store, or "" if the plugin of the
+// view may not know of it.
+func (v *View) Owner() string { return v.client.known(v.space.owner) }
 
 // pass returns the answer to whether the plugin may read or write with ctx.
 func (v *View) pass(ctx context.Context, verb plugbus.Verb) *pass {
@@ -110,7 +113,11 @@ func (v *View) Set(ctx context.Context, key string, value []byte, options ...Set
 // Create is Set for a key that has no entry. If it has one, the error matches
 // [ErrExists] and [ErrConflict].
 func (v *View) Create(ctx context.Context, key string, value []byte, options ...SetOption) (Entry, error) {
-	return v.put(ctx, "create", key, value, []expectation{{key, 0}}, options)
+	e, err := v.put(ctx, "create", key, value, []expectation{{key, 0}}, options)
+	if c, ok := errors.AsType[*ConflictError](err); ok {
+		c.create = true
+	}
+	return e, err
 }
 
 // Update is Set for a key whose entry has this revision, not 0. If it has another, or

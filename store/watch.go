@@ -142,7 +142,7 @@ func (v *View) Watch(ctx context.Context, pattern string, watcher Watcher, optio
 		err = errors.Join(err, option.applyWatch(&w.opts))
 	}
 	if w.opts.snapshot && w.opts.resume {
-		err = errors.Join(err, newOptionError("the options", "Snapshot and After", "one of the two"))
+		err = errors.Join(err, newOptionError("the pair of options", "Snapshot and After", "one of the two"))
 	}
 	if err != nil {
 		return nil, v.keyed(act, pattern, err)
@@ -289,9 +289,21 @@ func (w *Watch) signal(wakes *actor.Wakes) {
 	}
 }
 
+// Wake is [Client.Wake] for all clients: for when their rights may have changed, so that
+// the watches of those who may no longer read end at once.
+func (db *DB) Wake() {
+	db.mu.RLock()
+	clients := slices.Collect(maps.Values(db.clients))
+	db.mu.RUnlock()
+	for _, c := range clients {
+		c.Wake()
+	}
+}
+
 // Wake has the client's watches look whether there are changes for them, as each change
 // does: for when the plugin was in quarantine, in which they rest, and may go on.
 func (c *Client) Wake() {
+	c.db.saw(c.guard.Version())
 	c.mu.Lock()
 	watches := slices.Collect(maps.Keys(c.watches))
 	c.mu.Unlock()

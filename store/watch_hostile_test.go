@@ -40,7 +40,7 @@ func TestFailingWatcher(t *testing.T) {
 		require.Len(t, d.lines(), 20)
 		require.Len(t, st.failed(), 20)
 		require.Equal(t, `owner: watch ** of s for owner "k": `+test.want, st.failed()[0])
-		require.EqualValues(t, 20, watched(t, st, "s").Failed)
+		require.EqualValues(t, 20, watched(t, st).Failed)
 	}
 }
 
@@ -74,11 +74,11 @@ func TestHungWatcher(t *testing.T) {
 		require.Equal(t, []string{`owner: watch k of s for owner "k": abandoned: ` + store.ErrTimedOut.Error()}, st.failed())
 		require.Len(t, st.Leaks(), 1)
 		require.Equal(t, "watch k", st.Leaks()[0].What)
-		require.Empty(t, st.slow)
+		require.Empty(t, st.slows())
 		pause(5 * time.Second)
-		require.Len(t, st.slow, 1, "the host hears of it once")
+		require.Len(t, st.slows(), 1, "the host hears of it once")
 		pause(time.Minute)
-		require.Len(t, st.slow, 1)
+		require.Len(t, st.slows(), 1)
 
 		close(hold)
 		pause(time.Minute)
@@ -104,7 +104,7 @@ func TestLateIsLate(t *testing.T) {
 		}
 		pause(time.Second)
 		require.Len(t, st.failed(), n)
-		require.Zero(t, watched(t, st, "s").Delivered)
+		require.Zero(t, watched(t, st).Delivered)
 		require.NoError(t, w.Err())
 	})
 }
@@ -150,7 +150,7 @@ func TestWatcherMayDoAnything(t *testing.T) {
 		for _, persistent := range []bool{false, true} {
 			st := newStage(t, store.Options{Backend: newShelf()})
 			owner := st.join(t, "owner")
-			v := create(t, owner, "s", store.Config{Persistent: persistent})
+			v := create(t, owner, "s", store.Config{Persistent: persistent, Write: []string{"writer"}})
 			var d diary
 			var err error
 			opened := make(chan *store.Watch, 1)
@@ -163,7 +163,7 @@ func TestWatcherMayDoAnything(t *testing.T) {
 				}
 				return nil
 			})
-			require.NoError(t, v.Txn(t.Context(), func(tx *store.Tx) error {
+			require.NoError(t, view(t, st.join(t, "writer"), "s").Txn(t.Context(), func(tx *store.Tx) error {
 				return errors.Join(tx.Set("a", nil), tx.Set("b", nil))
 			}))
 			w := <-opened

@@ -32,11 +32,11 @@ func TestLagged(t *testing.T) {
 		for i := range test.writes {
 			set(t, v, "k", fmt.Sprint(i))
 		}
-		require.EqualValues(t, test.writes, watched(t, st, "s").Behind)
+		require.EqualValues(t, test.writes, watched(t, st).Behind)
 		thaw()
 		st.rest(t)
 		require.Equal(t, test.want, d.lines())
-		stats := watched(t, st, "s")
+		stats := watched(t, st)
 		require.Equal(t, store.WatchStats{
 			Plugin: "owner", Pattern: "**", Site: stats.Site,
 			Delivered: uint64(len(test.want)), Lost: uint64(max(0, test.writes-3)),
@@ -81,7 +81,7 @@ func TestLatest(t *testing.T) {
 		var d diary
 		watch(t, v, d.watcher, store.Latest())
 		thaw := st.freeze(t, "owner")
-		for _, word := range strings.Fields(test.script) {
+		for word := range strings.FieldsSeq(test.script) {
 			if key, deletes := strings.CutPrefix(word, "-"); deletes {
 				remove(t, v, key)
 				continue
@@ -130,7 +130,7 @@ func TestCircleThroughGaps(t *testing.T) {
 func TestTurns(t *testing.T) {
 	st := newStage(t, store.Options{})
 	owner := st.join(t, "owner")
-	v := create(t, owner, "s", store.Config{History: 100_000, HistoryBytes: 1 << 30})
+	v := create(t, owner, "s", store.Config{History: 100_000, HistoryBytes: 32 << 20})
 	require.NoError(t, bulk(t, v, 70_000))
 	var order []string
 	note := func(name string) store.Watcher {

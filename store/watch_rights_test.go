@@ -77,16 +77,16 @@ func TestRevokedBeforeTheNextLook(t *testing.T) {
 	underLaws(t, store.Config{}, func(t *testing.T, st *stage, v, reader *store.View, policy *statute, law watchLaw) {
 		t.Helper()
 		var d diary
+		thaw := st.freeze(t, "reader")
 		watch(t, reader, d.watcher)
-		st.rest(t)
 		policy.then(func() { // Between the question and the look.
 			law.deny()
 			set(t, v, "k", "secret")
 		})
-		set(t, v, "k", "1")
+		thaw()
 		st.rest(t)
-		require.Equal(t, "revoked", d.read()[len(d.read())-1].Kind().String())
-		require.NotContains(t, d.lines(), "set k=secret was 1 @2")
+		require.Len(t, d.read(), 1)
+		require.Equal(t, store.Revoked, d.read()[0].Kind())
 	})
 }
 
@@ -205,6 +205,56 @@ func TestSnapshotHides(t *testing.T) {
 		thaw()
 		require.ErrorIs(t, err, plugbus.ErrDenied)
 	})
+}
+
+// TestStoppedMeanwhile shows that no watcher is called for the last time when its watch was
+// stopped before, even if the last change was found already.
+func TestStoppedMeanwhile(t *testing.T) {
+	underLaws(t, store.Config{}, func(t *testing.T, st *stage, v, reader *store.View, policy *statute, law watchLaw) {
+		t.Helper()
+		var d diary
+		thaw := st.freeze(t, "reader")
+		w := watch(t, reader, d.watcher)
+		law.deny()
+		policy.then(w.Stop)
+		thaw()
+		<-w.Done()
+		st.rest(t)
+		require.Empty(t, d.lines())
+		require.NoError(t, w.Err())
+	})
+}
+
+// TestDrainWhileOpening shows that a watch which is opened while its client begins to drain
+// does not stay behind, whenever that is.
+func TestDrainWhileOpening(t *testing.T) {
+	for at := range 3 {
+		st := newStage(t, store.Options{})
+		create(t, st.join(t, "owner"), "s", store.Config{Read: []string{"reader"}})
+		policy := newStatute("reader")
+		c := st.join(t, "reader", store.ClientOptions{Guard: policy})
+		reader := view(t, c, "s")
+		looks := 0
+		var next func()
+		next = func() {
+			if looks++; looks > at {
+				c.BeginDrain()
+				return
+			}
+			policy.then(next)
+		}
+		policy.then(next)
+		w, err := reader.Watch(t.Context(), "**", new(diary).watcher)
+		if err == nil {
+			<-w.Done()
+			err = w.Err()
+		}
+		if looks > at {
+			require.ErrorIs(t, err, store.ErrClosed)
+		}
+		require.Empty(t, st.Stats().Stores[0].Watches)
+		c.BeginDrain()
+	}
 }
 
 // TestWatchNeedsTheRight shows who may open a watch: whoever may read, by policy and by

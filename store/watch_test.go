@@ -68,7 +68,7 @@ func TestSnapshotThenChanges(t *testing.T) {
 		}
 		st := newStage(t, o)
 		owner := st.join(t, "owner")
-		v := create(t, owner, "s", store.Config{Persistent: persistent, History: 100_000, HistoryBytes: 1 << 30})
+		v := create(t, owner, "s", store.Config{Persistent: persistent, History: 100_000, HistoryBytes: 32 << 20})
 		var writers sync.WaitGroup
 		for n := range 4 {
 			writers.Go(func() {

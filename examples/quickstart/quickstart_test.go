@@ -76,7 +76,7 @@ func TestTour(t *testing.T) {
 		`to allow it: add "files.read" to plugins.guest.emit.allow`,
 		`✓ plugin "guest" may not emit "plugin:registered": reserved_name (audit record `,
 		`✓ plugin "guest" may not subscribe to`,
-		`✓ plugin "guest" may not read "words": insufficient_permissions (audit record `,
+		`✓ plugin "guest" may not read "words": insufficient_permissions; there is no such store yet, or the policy or its owner does not let the plugin use it (audit record `,
 		`to allow it: set plugins.guest.dataAccess.words.read to true`,
 		`✓ plugin "guest" may not emit "guest.note": invalid_content: payload[*][1][*] (string): `,
 		`✓ plugin "guest" may not emit "guest.ping": rate_limit_exceeded; try again in `,

@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/plugbus/plugbus/internal/panics"
 )
 
 // Backup writes a copy of all that was committed before it was called, and perhaps of
@@ -38,7 +40,7 @@ func (e *Engine) backup(ctx context.Context, w io.Writer) (int64, error) {
 		_, err := tx.WriteTo(writerFunc(func(b []byte) (int, error) {
 			var written int
 			if failed = context.Cause(ctx); failed == nil {
-				written, failed = w.Write(b)
+				written, failed = write(w, b)
 				n += int64(written)
 			}
 			return written, failed
@@ -54,6 +56,16 @@ func (e *Engine) backup(ctx context.Context, w io.Writer) (int64, error) {
 		e.mu.Unlock()
 	}
 	return n, err
+}
+
+// write writes b to w. A panic of w is an error: the tree takes one for its own.
+func write(w io.Writer, b []byte) (n int, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the writer panicked: %s", panics.Text(cause))
+		}
+	}()
+	return w.Write(b)
 }
 
 // A writerFunc is an io.Writer.

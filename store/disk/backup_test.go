@@ -121,6 +121,9 @@ func TestBackupToABrokenWriter(t *testing.T) {
 		require.ErrorIs(t, err, errBroken, room)
 		require.EqualValues(t, room, n)
 	}
+	_, err := e.Backup(t.Context(), writerFunc(func() { panic("no room") }))
+	require.ErrorContains(t, err, "no room")
+	require.NoError(t, e.Compact(t.Context()), "the tree took it for its own")
 	require.NoError(t, e.Commit([]store.Op{set("b", "k", "v")}), "it was not the engine's fault")
 	require.NoError(t, e.Close())
 }

@@ -151,7 +151,7 @@ func newCrashWriter(ctx context.Context, db *store.DB, id string, host *store.Cl
 
 // storesOf returns what a DB holds: the values of the entries of a writer, and with them
 // those of its own store, which itself is there if it is.
-func storesOf(db *store.DB, host *store.Client, id string) (map[string]string, error) {
+func storesOf(host *store.Client, id string) (map[string]string, error) {
 	all := map[string]string{}
 	for _, name := range []string{"left", "right", id} {
 		v, err := host.Open(context.Background(), name)
@@ -271,7 +271,7 @@ func TestCrash(t *testing.T) {
 		host, err := db.Client("host", store.ClientOptions{Superuser: true})
 		require.NoError(t, err)
 		for i := range writers {
-			is, err := storesOf(db, host, fmt.Sprint("w", i))
+			is, err := storesOf(host, fmt.Sprint("w", i))
 			require.NoError(t, err)
 			want := model.after(i, told[i])
 			if !maps.Equal(is, want) {
@@ -319,7 +319,7 @@ func (m *crashModel) after(i, n int) map[string]string {
 		_, _, err := w.step(ctx, m.done[i]+1)
 		require.NoError(m.t, err)
 	}
-	all, err := storesOf(m.db, m.host, w.id)
+	all, err := storesOf(m.host, w.id)
 	require.NoError(m.t, err)
 	return all
 }

@@ -21,7 +21,7 @@ import (
 // TestCrashAtEveryStep copies the directory before each step that an engine does, from
 // the making of the directory to its compaction and the return of a backup. Each copy
 // opens, and holds what was acknowledged by then, and perhaps the commit that was going
-// on.
+// on (D12).
 func TestCrashAtEveryStep(t *testing.T) {
 	t.Parallel()
 	dir := newDir(t)
@@ -84,12 +84,13 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
-// crashRounds is how many times TestKill kills a process. More are better, and slower.
+// crashRounds names how many times TestCrashByKill kills a process. More are better, and
+// slower.
 const crashRounds = "PLUGBUS_CRASH_ROUNDS"
 
-// TestKill kills a process at random moments, while it commits, makes checkpoints and
-// compacts. Nothing that it has acknowledged is missing, and no commit is there in part.
-func TestKill(t *testing.T) {
+// TestCrashByKill kills a process at random moments, while it commits, makes checkpoints and
+// compacts. Nothing that it has acknowledged is missing, and no commit is there in part (D12).
+func TestCrashByKill(t *testing.T) {
 	t.Parallel()
 	rounds := 5
 	if s := os.Getenv(crashRounds); s != "" {
@@ -130,7 +131,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// numbered returns the ops of commit n of TestKill.
+// numbered returns the ops of commit n of TestCrashByKill.
 func numbered(n int) []store.Op {
 	r := rand.New(rand.NewPCG(uint64(n), 0))
 	ops := []store.Op{set("number", "n", strconv.Itoa(n))}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/plugbus/plugbus"
 )
 
 // BackupName is the name that a file written by [Engine.Backup] must have in an empty
@@ -24,7 +26,9 @@ const (
 
 // makeDir makes a directory, if it is missing, and those above it. They survive a crash.
 func makeDir(dir string) error {
-	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return fmt.Errorf("%w: it is a file; expected a directory", plugbus.ErrInvalid)
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	parent := filepath.Dir(dir)

@@ -62,10 +62,10 @@ type Engine struct {
 // Open opens the directory dir, which it makes if it is missing. Nobody else can open
 // it until the engine is closed, or the process ends.
 //
-// The error matches [ErrLocked] if it is open already, [plugbus.ErrInvalid] if an
-// option is out of its range, and is a [*FileError], which matches [ErrDamaged],
-// [ErrForeign] or [ErrNewer], if a file in it is not what it should be. Then nothing in
-// the directory was changed.
+// The error matches [ErrLocked] if it is open already, [plugbus.ErrInvalid] if it is no
+// directory or an option is out of its range, and is a [*FileError], which matches
+// [ErrDamaged], [ErrForeign] or [ErrNewer], if a file in it is not what it should be. Then
+// nothing in the directory was changed.
 func Open(dir string, o Options) (*Engine, error) {
 	wrong := limits.List{Fault: func(option string, got any, want string) error {
 		return fmt.Errorf("disk: option %s is %v, want %s: %w", option, got, want, plugbus.ErrInvalid)
@@ -73,6 +73,9 @@ func Open(dir string, o Options) (*Engine, error) {
 	o.LogBytes = limits.Within(&wrong, "LogBytes", o.LogBytes, 16<<20, 4096, 1<<30)
 	if err := wrong.Err(); err != nil {
 		return nil, err
+	}
+	if dir == "" {
+		return nil, fmt.Errorf(`disk: open "": %w: expected the path of a directory, such as "."`, plugbus.ErrInvalid)
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -89,6 +89,24 @@ func TestOpenMakesWhatIsMissing(t *testing.T) {
 	require.Len(t, entries, 3)
 }
 
+// TestOpenNeedsADirectory shows that what is no directory is refused, and stays as it is.
+func TestOpenNeedsADirectory(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(path, []byte("mine"), 0o600))
+	_, err := disk.Open(path, disk.Options{})
+	require.EqualError(t, err, fmt.Sprintf("disk: open %q: invalid argument: it is a file; expected a directory", path))
+	require.ErrorIs(t, err, plugbus.ErrInvalid)
+	_, err = disk.Open(filepath.Join(path, "below"), disk.Options{})
+	require.Error(t, err)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "mine", string(content))
+	_, err = disk.Open("", disk.Options{})
+	require.ErrorIs(t, err, plugbus.ErrInvalid)
+	require.EqualError(t, err, `disk: open "": invalid argument: expected the path of a directory, such as "."`)
+}
+
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	for _, bytes := range []int64{-1, 1, 4095, 1<<30 + 1} {

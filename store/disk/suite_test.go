@@ -12,6 +12,8 @@ import (
 	"github.com/plugbus/plugbus/store/storetest"
 )
 
+// TestSuite runs the suite, whose tests are proofs of D1, D2, D3, D5, D6, D7, D11, D12, D13,
+// D14, D15, D16 and D18; each says of which.
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Place {

@@ -91,12 +91,14 @@ func testCompare(w *world) {
 	v := w.create("a", "notes", store.Config{})
 	_, err := v.Update(ctx, "k", nil, 1)
 	w.conflict(err, "k", 1, 0)
+	require.NotErrorIs(w, err, store.ErrExists)
 	w.conflict(v.Delete(ctx, "k", store.IfRevision(1)), "k", 1, 0)
 	require.NoError(w, v.Delete(ctx, "k"))
 	first, err := v.Create(ctx, "k", []byte("first"))
 	require.NoError(w, err)
 	_, err = v.Create(ctx, "k", nil)
 	w.conflict(err, "k", 0, 1)
+	require.ErrorIs(w, err, store.ErrExists)
 	second, err := v.Update(ctx, "k", []byte("second"), first.Revision())
 	require.NoError(w, err)
 	_, err = v.Update(ctx, "k", nil, first.Revision())
@@ -149,6 +151,7 @@ func testKeys(w *world) {
 		want func(key string) bool
 	}{
 		{store.All(), func(string) bool { return true }},
+		{store.Selection{}, func(string) bool { return true }},
 		{store.Prefix(""), func(string) bool { return true }},
 		{store.Prefix("a"), func(key string) bool { return strings.HasPrefix(key, "a") }},
 		{store.Prefix("a."), func(key string) bool { return strings.HasPrefix(key, "a.") }},
@@ -222,13 +225,14 @@ func testPages(w *world) {
 			got = append(got, e.Key())
 		}
 		if len(got)%100 == 1 {
-			w.set(v, fmt.Sprintf("key/+%d", len(got)), "")
-			w.set(v, "key/0999", fmt.Sprint(len(got)))
+			w.set(v, fmt.Sprintf("key/+%d", len(got)), "") //nolint:contextcheck // The context is that of the test.
+			w.set(v, "key/0999", fmt.Sprint(len(got)))     //nolint:contextcheck // The same.
 			require.NoError(w, v.Delete(ctx, fmt.Sprintf("key/+%d", len(got)-100)))
 		}
 	}
 	require.Equal(w, want, got)
-	for range v.Keys(ctx, store.All()) {
+	for _, err := range v.Keys(ctx, store.All()) {
+		require.NoError(w, err)
 		break // Nothing is left of the rest.
 	}
 	limited, cancel := context.WithCancel(ctx)

@@ -81,9 +81,9 @@ func testWatch(w *world) {
 				if n%3 == 0 {
 					require.NoError(w, writer.Delete(ctx, key))
 				} else {
-					w.set(writer, key, fmt.Sprint(id, n))
+					w.set(writer, key, fmt.Sprint(id, n)) //nolint:contextcheck // The context is that of the test.
 				}
-				w.set(writer, "out", "2")
+				w.set(writer, "out", "2") //nolint:contextcheck // The same.
 			}
 		})
 	}
@@ -183,6 +183,7 @@ func testBadArguments(w *world) {
 		second(w.as("a").List(none)),
 		v.Drop(none),
 		v.SetValidator(none, nil),
+		v.Txn(none, func(*store.Tx) error { return nil }),
 	} {
 		require.ErrorIs(w, err, plugbus.ErrInvalid)
 	}

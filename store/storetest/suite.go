@@ -226,13 +226,12 @@ func (w *world) pass(d time.Duration) {
 	require.NoError(w, w.db.Idle(w.Context()))
 }
 
-// denied demands a refusal for a reason, and returns it.
-func (w *world) denied(err error, reason plugbus.Reason) *plugbus.DeniedError {
+// denied demands a refusal for a reason.
+func (w *world) denied(err error, reason plugbus.Reason) {
 	w.Helper()
 	require.ErrorIs(w, err, plugbus.ErrDenied)
 	denied, _ := errors.AsType[*plugbus.DeniedError](err)
 	require.Equal(w, reason, denied.Reason, "%v", err)
-	return denied
 }
 
 // conflict demands a conflict about a key.
@@ -240,8 +239,8 @@ func (w *world) conflict(err error, key string, expected, actual uint64) {
 	w.Helper()
 	require.ErrorIs(w, err, store.ErrConflict)
 	c, _ := errors.AsType[*store.ConflictError](err)
-	require.Equal(w, store.ConflictError{Store: c.Store, Key: key, Expected: expected, Actual: actual}, *c)
-	require.Equal(w, expected == 0, errors.Is(err, store.ErrExists))
+	require.Equal(w, key, c.Key)
+	require.Equal(w, [2]uint64{expected, actual}, [2]uint64{c.Expected, c.Actual})
 }
 
 // full demands a refusal for a quota.

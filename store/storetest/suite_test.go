@@ -19,6 +19,8 @@ func TestWithoutBackend(t *testing.T) {
 	})
 }
 
+// TestMemory runs the suite, whose tests are proofs of D1, D2, D3, D5, D6, D7, D11, D13, D14,
+// D15, D16 and D18; each says of which.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Place {

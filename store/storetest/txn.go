@@ -78,6 +78,7 @@ func testTxnConflicts(w *world) {
 			return errors.Join(err, tx.Set("a", nil), tx.Set("written", nil))
 		})
 		w.conflict(err, test.read, test.expected, test.actual)
+		require.NotErrorIs(w, err, store.ErrExists, "that is for Create")
 		require.NotContains(w, w.content(v), "written")
 	}
 	err := v.Txn(ctx, func(tx *store.Tx) error { // Nobody ever sees two moments at once.
@@ -143,7 +144,7 @@ func testTxnRanges(w *world) {
 			entries, err := tx.Entries(store.Match("in/*"))
 			require.Len(w, entries, 2)
 			if test.set {
-				w.set(v, test.key, "changed")
+				w.set(v, test.key, "changed") //nolint:contextcheck // The context is that of the test.
 			} else {
 				require.NoError(w, v.Delete(ctx, test.key))
 			}
