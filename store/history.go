@@ -39,11 +39,15 @@ const (
 	usualHistory      = 1024
 	usualHistoryBytes = 1 << 20
 	changeBytes       = 256 // that a change takes beside its key and values
+	usualKeys         = 100_000
+	entryBytes        = 256 // that an entry takes beside its key and value: 189 when measured, rounded up
 )
 
-// keeps returns what the history may hold beyond that of any store.
+// keeps returns what the store may hold in memory, beside keys and values, beyond what
+// any store may: more history, and more entries, of which each has a record.
 func (c *Config) keeps() int64 {
-	return int64(max(0, c.HistoryBytes-usualHistoryBytes)) + changeBytes*int64(max(0, c.History-usualHistory))
+	return int64(max(0, c.HistoryBytes-usualHistoryBytes)) + changeBytes*int64(max(0, c.History-usualHistory)) +
+		entryBytes*int64(max(0, c.MaxKeys-usualKeys))
 }
 
 // add adds a change, and lets go of the oldest where there are too many.

@@ -250,9 +250,9 @@ func TestManyChangesWait(t *testing.T) {
 	})
 }
 
-// TestHistoryTakesFromTheQuota shows that a plugin cannot have the store keep in histories
-// what its quota does not let it keep in entries: what is more than the default counts
-// (D16).
+// TestHistoryTakesFromTheQuota shows that a plugin cannot have the store keep in histories,
+// or in very many very small entries, what its quota does not let it keep in keys and
+// values: what is more than the default counts (D16).
 func TestHistoryTakesFromTheQuota(t *testing.T) {
 	t.Parallel()
 	const most = 10 << 20
@@ -268,6 +268,7 @@ func TestHistoryTakesFromTheQuota(t *testing.T) {
 	}
 	full(a.Create(t.Context(), "s", store.Config{HistoryBytes: 1<<20 + most + 1}))
 	full(a.Create(t.Context(), "s", store.Config{History: 1024 + most/256 + 1}))
+	full(a.Create(t.Context(), "s", store.Config{MaxKeys: 100_000 + most/256 + 1}))
 	v := create(t, a, "s", store.Config{Persistent: true, HistoryBytes: 1<<20 + most - 256 - 100, History: 1025})
 	require.Zero(t, db.Stats().Bytes)
 	full(v.Set(t.Context(), "k", make([]byte, 100)))
@@ -285,7 +286,9 @@ func TestHistoryTakesFromTheQuota(t *testing.T) {
 	require.NoError(t, v.Drop(t.Context()))
 	v = create(t, a, "s", store.Config{})
 	set(t, v, "k", strings.Repeat("x", 1<<20))
-	create(t, a, "large", store.Config{HistoryBytes: most - 100})
+	large := create(t, a, "large", store.Config{HistoryBytes: most - 100})
+	require.NoError(t, large.Drop(t.Context()))
+	create(t, a, "many", store.Config{MaxKeys: 100_000 + 8<<20/256})
 }
 
 // TestTxnReadsByRight shows that a transaction tells nothing of what it has read to a

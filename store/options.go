@@ -150,7 +150,9 @@ type Config struct {
 	// to 100 years; 0 means for ever.
 	TTL time.Duration
 
-	// MaxKeys bounds the entries, 1 to 10 million. If zero, it is 100,000.
+	// MaxKeys bounds the entries, 1 to 10 million. If zero, it is 100,000. Each more
+	// takes 256 bytes from the quota of the owner when the store is made, for what an
+	// entry needs beside its key and value.
 	MaxKeys int
 
 	// MaxBytes bounds the keys and values, 1 to 2^40. If zero, it is 64 MiB.
@@ -179,7 +181,7 @@ const Everyone = "*"
 func (c *Config) check() error {
 	wrong := limits.List{Fault: newOptionError}
 	c.TTL = limits.Within(&wrong, "Config.TTL", c.TTL, 0, minTTL, maxTTL)
-	c.MaxKeys = limits.Within(&wrong, "Config.MaxKeys", c.MaxKeys, 100_000, 1, 10_000_000)
+	c.MaxKeys = limits.Within(&wrong, "Config.MaxKeys", c.MaxKeys, usualKeys, 1, 10_000_000)
 	c.MaxBytes = limits.Within(&wrong, "Config.MaxBytes", c.MaxBytes, 64<<20, 1, 1<<40)
 	c.MaxValueBytes = limits.Within(&wrong, "Config.MaxValueBytes", c.MaxValueBytes, 1<<20, 1, 1<<28)
 	c.History = limits.Within(&wrong, "Config.History", c.History, usualHistory, 1, 1_000_000)

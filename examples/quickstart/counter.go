@@ -39,8 +39,11 @@ func (c *counter) Manifest() hub.Manifest {
 	return hub.Manifest{ID: "counter", Version: "1.0.0"}
 }
 
+// maxWords bounds the different words of all files.
+const maxWords = 250_000
+
 func (c *counter) Start(ctx context.Context, hub *hub.Session) error {
-	counts, err := hub.CreateStore(ctx, "words", store.Config{Read: []string{store.Everyone}, MaxKeys: maxInputBytes})
+	counts, err := hub.CreateStore(ctx, "words", store.Config{Read: []string{store.Everyone}, MaxKeys: maxWords})
 	if err != nil {
 		return err
 	}
