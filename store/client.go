@@ -160,7 +160,7 @@ func (c *Client) Open(ctx context.Context, name string) (*View, error) {
 	if p.permit.Reason == plugbus.ReasonInsufficientPermissions { // The same whether the store is there or not.
 		p.hint = "there is no such store yet, or the policy or its owner does not let the plugin use it"
 	}
-	if _, err := c.enter(p, name, verb, &door.Parcel{}); err != nil {
+	if _, err := c.enter(p, name, verb, nil); err != nil {
 		return nil, err
 	}
 	if missing {
@@ -208,7 +208,7 @@ func (c *Client) List(ctx context.Context) ([]Info, error) {
 			if rights&Read == 0 {
 				first, verb = write, plugbus.VerbWrite
 			}
-			if _, err := c.enter(first, s.name, verb, &door.Parcel{}); err != nil {
+			if _, err := c.enter(first, s.name, verb, nil); err != nil {
 				return nil, err
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/internal/door"
 )
 
 // An Administration says that a store was made or dropped, or its lists changed.
@@ -134,7 +133,7 @@ func (v *View) admin(ctx context.Context, act string) (cause plugbus.Chain, rele
 		return cause, nil, v.failed(act, err)
 	}
 	cause = c.causeOf(ctx)
-	if _, err := c.enter(c.access(s, s.name, cause, plugbus.VerbWrite, Admin), s.name, plugbus.VerbWrite, &door.Parcel{}); err != nil {
+	if _, err := c.enter(c.access(s, s.name, cause, plugbus.VerbWrite, Admin), s.name, plugbus.VerbWrite, nil); err != nil {
 		return cause, nil, err
 	}
 	if release, err = c.db.manage(ctx, c); err != nil {
@@ -235,7 +234,7 @@ func (v *View) Access(ctx context.Context) (Access, error) {
 		return Access{}, v.failed(act, err)
 	}
 	p := c.access(s, s.name, c.causeOf(ctx), plugbus.VerbWrite, Admin)
-	if _, err := c.enter(p, s.name, plugbus.VerbWrite, &door.Parcel{}); err != nil {
+	if _, err := c.enter(p, s.name, plugbus.VerbWrite, nil); err != nil {
 		return Access{}, err
 	}
 	s.mu.RLock()

@@ -8,7 +8,6 @@ import (
 	"github.com/tidwall/btree"
 
 	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/internal/door"
 	"github.com/plugbus/plugbus/internal/topic"
 )
 
@@ -108,7 +107,7 @@ func (v *View) Entries(ctx context.Context, sel Selection) iter.Seq2[Entry, erro
 			return
 		}
 		for at, more := sel, true; more; {
-			_, now, err := v.enter(ctx, act, sel.prefix, plugbus.VerbRead, &door.Parcel{})
+			_, now, err := v.enter(ctx, act, sel.prefix, plugbus.VerbRead, nil)
 			if err != nil {
 				yield(Entry{}, err)
 				return

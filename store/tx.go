@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/internal/door"
 	"github.com/plugbus/plugbus/internal/limits"
 	"github.com/plugbus/plugbus/internal/topic"
 )
@@ -121,7 +120,7 @@ func (tx *Tx) Get(key string) (Entry, error) {
 	if err := topic.CheckKey(key); err != nil {
 		return Entry{}, tx.failed(act, key, err)
 	}
-	p, now, err := tx.view.enter(tx.ctx, act, key, plugbus.VerbRead, &door.Parcel{})
+	p, now, err := tx.view.enter(tx.ctx, act, key, plugbus.VerbRead, nil)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -274,7 +273,7 @@ func (tx *Tx) Entries(sel Selection) ([]Entry, error) {
 	if sel.err != nil {
 		return nil, tx.failed(act, sel.prefix, sel.err)
 	}
-	p, now, err := tx.view.enter(tx.ctx, act, sel.prefix, plugbus.VerbRead, &door.Parcel{})
+	p, now, err := tx.view.enter(tx.ctx, act, sel.prefix, plugbus.VerbRead, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +347,7 @@ func (tx *Tx) Delete(key string) error {
 	if err := topic.CheckKey(key); err != nil {
 		return tx.failed(act, key, err)
 	}
-	p, now, err := tx.view.enter(tx.ctx, act, key, plugbus.VerbWrite, &door.Parcel{})
+	p, now, err := tx.view.enter(tx.ctx, act, key, plugbus.VerbWrite, nil)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (v *View) keyed(act, key string, err error) error {
 // is done: a persistent entry is on disk.
 func (v *View) Get(ctx context.Context, key string) (Entry, error) {
 	const act = "get"
-	_, now, err := v.enter(ctx, act, key, plugbus.VerbRead, &door.Parcel{})
+	_, now, err := v.enter(ctx, act, key, plugbus.VerbRead, nil)
 	if err != nil {
 		return Entry{}, err
 	}
@@ -220,7 +220,7 @@ func (v *View) Delete(ctx context.Context, key string, options ...DeleteOption) 
 			return v.keyed(act, key, err)
 		}
 	}
-	p, now, err := v.enter(ctx, act, key, plugbus.VerbWrite, &door.Parcel{})
+	p, now, err := v.enter(ctx, act, key, plugbus.VerbWrite, nil)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
-	"github.com/plugbus/plugbus/internal/door"
 	"github.com/plugbus/plugbus/internal/site"
 )
 
@@ -147,7 +146,7 @@ func (v *View) Watch(ctx context.Context, pattern string, watcher Watcher, optio
 	if err != nil {
 		return nil, v.keyed(act, pattern, err)
 	}
-	p, _, err := v.enter(ctx, act, pattern, plugbus.VerbRead, &door.Parcel{})
+	p, _, err := v.enter(ctx, act, pattern, plugbus.VerbRead, nil)
 	if err != nil {
 		return nil, err
 	}

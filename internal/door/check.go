@@ -34,7 +34,7 @@ type Parcel struct {
 }
 
 // Check returns the refusal of an act, or nil if it is admitted at the time now.
-// After a refusal, the parcel is of no use.
+// After a refusal, the parcel is of no use. It is nil for an act that hands nothing in.
 func Check(c *clock.Clock, a *Act, p *Parcel) (now time.Time, refusal *plugbus.Refusal) {
 	if a.Permit.Reason != "" {
 		return now, a.unfit()
@@ -47,6 +47,9 @@ func Check(c *clock.Clock, a *Act, p *Parcel) (now time.Time, refusal *plugbus.R
 		if wait := acts.Take(now, 1); wait != 0 {
 			return now, a.over(plugbus.ReasonRateLimitExceeded, wait)
 		}
+	}
+	if p == nil {
+		return now, nil
 	}
 	if err := p.freeze(&a.Permit.Payload); err != nil {
 		return now, a.unsendable(err)
