@@ -12,6 +12,10 @@ COUNT ?= 20
 BENCHCOUNT ?= 1
 # How often make soak kills a process that writes to stores.
 CRASHROUNDS ?= 500
+# How long make soak plays worlds of fresh seeds, and again under the race detector.
+SIMTIME ?= 30m
+# How often make soak checks each model of rapid.
+CHECKS ?= 5000
 
 .PHONY: help check test race lint fmt bench microbench soak cover
 
@@ -39,8 +43,13 @@ bench: ## Measure plugbus beside its peers, in one run; prints ratios.
 microbench: ## Run the benchmarks of the packages; benchstat compares two outputs.
 	go test -run='^$$' -bench=. -benchmem -count=$(BENCHCOUNT) work
 
-soak: ## Race tests many times over, crashes, then each fuzz target for FUZZTIME.
+soak: ## Race tests many times over, worlds, models, crashes, then each fuzz target for FUZZTIME.
 	go test -race -shuffle=on -count=$(COUNT) work
+	go test -count=1 -timeout=0 -v ./hub/internal/sim -for $(SIMTIME)
+	go test -race -count=1 -timeout=0 -v ./hub/internal/sim -for $(SIMTIME)
+	for package in $$(git grep -l --untracked 'pgregory.net/rapid' -- '*_test.go' | xargs -n 1 dirname | sort -u); do \
+		go test -count=1 -timeout=0 ./$$package -rapid.checks=$(CHECKS); \
+	done
 	PLUGBUS_CRASH_ROUNDS=$(CRASHROUNDS) go test -count=1 -timeout=0 -run=Crash ./store/...
 	for package in $$(go list work); do \
 		for target in $$(go test -list='^Fuzz' $$package | grep '^Fuzz' || true); do \

@@ -46,6 +46,7 @@ var floors = func() []floor {
 
 		{"hub", parts},
 		{"hub/hubtest", aboveHub},
+		{"hub/internal/...", aboveHub},
 		{"bridge/...", aboveHub},
 		{"inspect/...", aboveHub},
 		{"cmd/...", aboveHub},

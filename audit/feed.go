@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/plugbus/plugbus/internal/panics"
 )
 
 const (
@@ -154,7 +156,7 @@ func (f *feed) next() *Entry {
 func (f *feed) write(e *Entry) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic: %v", v)
+			err = errors.New("panic: " + panics.Text(v))
 		}
 	}()
 	return f.Sink.Write(f.life, e.clone())
@@ -164,7 +166,7 @@ func (f *feed) write(e *Entry) (err error) {
 func (f *feed) wrote(err error) {
 	why := ""
 	if err != nil {
-		why = escape(fmt.Sprint(err)) // without the mutex; Sprint survives a panic in Error
+		why = escape(panics.ErrorText(err)) // without the mutex
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -25,6 +25,8 @@ type Client struct {
 
 	// Under index.mu.
 	ended   bool
+	held    bool               // it is to succeed another
+	listed  bool               // others find what it provides
 	records []*record          // sorted by name; replaced, never changed
 	bytes   int                // of the texts in them
 	windows map[string]*window // of what is provided, and of former
@@ -141,7 +143,9 @@ func (c *Client) Close() {
 		x.put(c, r.Name, nil)
 	}
 	c.windows, c.former = nil, nil
-	delete(x.clients, c.id)
+	if x.clients[c.id] == c {
+		delete(x.clients, c.id)
+	}
 }
 
 func (c *Client) hasEnded() bool {
@@ -153,7 +157,7 @@ func (c *Client) hasEnded() bool {
 // Capability returns what the client may see of a capability that a plugin
 // provides: all of it but the access list, unless it is its own.
 func (c *Client) Capability(provider, name string) (Capability, bool) {
-	r := c.index.record(provider, name)
+	r := c.index.recordFor(c, provider, name)
 	if r == nil || c.hasEnded() || !c.sight().sees(r) {
 		return Capability{}, false
 	}
@@ -170,7 +174,7 @@ func (c *Client) Capability(provider, name string) (Capability, bool) {
 // to satisfy it both as that and as the text that it is for encoding/json. The error is
 // a [*SchemaError].
 func (c *Client) CheckInput(name string, request any) error {
-	if r := c.index.record(c.id, name); r != nil && r.client == c && r.input != nil {
+	if r := c.own(name); r != nil && r.input != nil {
 		return r.input.ValidatePayload(request)
 	}
 	return nil
@@ -178,10 +182,17 @@ func (c *Client) CheckInput(name string, request any) error {
 
 // CheckOutput is CheckInput for a reply and the Output.
 func (c *Client) CheckOutput(name string, reply any) error {
-	if r := c.index.record(c.id, name); r != nil && r.client == c && r.output != nil {
+	if r := c.own(name); r != nil && r.output != nil {
 		return r.output.ValidatePayload(reply)
 	}
 	return nil
+}
+
+// own returns what the client provides under a name, or nil.
+func (c *Client) own(name string) *record {
+	c.index.mu.RLock()
+	defer c.index.mu.RUnlock()
+	return c.record(name)
 }
 
 // record returns what the client provides under a name, or nil. index.mu is held.

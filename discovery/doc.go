@@ -66,6 +66,12 @@
 // also send it a message of that type; what such a message then meets is the access
 // list, and the schemas.
 //
+// # Taking over
+//
+// A client that is made with ClientOptions.Held is to take the place of the one with its
+// id: it declares beside it what it provides, and [Client.Succeed] has others find that
+// in the place of what the old one provides, in one step.
+//
 // # Schemas
 //
 // The JSON Schemas of a capability are compiled when it is provided. Whoever

@@ -74,7 +74,7 @@ func (c *Client) resolve(capability string, o CallOptions, tell bool) ([]Match, 
 	if c.hasEnded() {
 		return nil, c.closed()
 	}
-	if r := c.index.record(c.id, capability); r == nil {
+	if r := c.own(capability); r == nil {
 		act := c.act(plugbus.VerbDiscover, capability)
 		if _, refusal := door.Check(c.index.clock, &act, &door.Parcel{}); refusal != nil {
 			return nil, c.guard.Refuse(*refusal)

@@ -88,6 +88,11 @@ type ClientOptions struct {
 	// capabilities which declare none.
 	Version string
 
+	// Held makes a client that is to take the place of the one with its id, by
+	// [Client.Succeed]. It can do everything at once; but others do not find what it
+	// provides until then. All that it provides counts toward the limits at once.
+	Held bool
+
 	// MaxCapabilities bounds what the client provides. If zero, it is 256; if
 	// negative, the client may provide nothing.
 	MaxCapabilities int
@@ -98,7 +103,8 @@ type ClientOptions struct {
 }
 
 // Client returns the handle of a new plugin. It is an error if the id is not one
-// ASCII token, or is in use. A reused id inherits nothing.
+// ASCII token, or is in use; or, with ClientOptions.Held, if it is not. A reused id
+// inherits nothing.
 func (x *Index) Client(id string, o ClientOptions) (*Client, error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("discovery: new client: %w", err)
@@ -114,9 +120,17 @@ func (x *Index) Client(id string, o ClientOptions) (*Client, error) {
 	c.version, _ = semver.StrictNewVersion(o.Version) // Versions of plugins are for people: nil if it is none.
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, taken := x.clients[id]; taken {
+	_, taken := x.clients[id]
+	switch {
+	case o.Held && !taken:
+		return nil, fmt.Errorf("discovery: new client: nobody has the id %q, so there is no place to hold a client for; leave ClientOptions.Held unset: %w", id, plugbus.ErrInvalid)
+	case o.Held:
+		c.held = true
+		return c, nil
+	case taken:
 		return nil, fmt.Errorf("discovery: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
 	}
+	c.listed = true
 	x.clients[id] = c
 	return c, nil
 }
@@ -179,22 +193,47 @@ func (x *Index) put(c *Client, name string, r *record) {
 		records = slices.Delete(records, at, at+1)
 		x.count--
 		c.bytes -= old.bytes
-		x.byName.remove(name, c)
-		for _, category := range old.Categories {
-			x.byCategory.remove(category, c)
-		}
+		x.unlist(old)
 	}
 	if r != nil {
 		r.revision = x.revision
 		records = slices.Insert(records, at, r)
 		x.count++
 		c.bytes += r.bytes
-		x.byName.add(name, c)
-		for _, category := range r.Categories {
-			x.byCategory.add(category, c)
-		}
+		x.list(r)
 	}
 	c.records = records
+}
+
+// list lets others find a record, if its client is listed. x.mu is held.
+func (x *Index) list(r *record) {
+	if !r.client.listed {
+		return
+	}
+	x.byName.add(r.Name, r.client)
+	for _, category := range r.Categories {
+		x.byCategory.add(category, r.client)
+	}
+}
+
+// unlist undoes list. x.mu is held.
+func (x *Index) unlist(r *record) {
+	if !r.client.listed {
+		return
+	}
+	x.byName.remove(r.Name, r.client)
+	for _, category := range r.Categories {
+		x.byCategory.remove(category, r.client)
+	}
+}
+
+// recordFor is record for a client that asks: of its own id it sees what it provides
+// itself.
+func (x *Index) recordFor(asker *Client, provider, name string) *record {
+	if provider == asker.id {
+		return asker.own(name)
+	}
+	return x.record(provider, name)
 }
 
 // postings say under each name how many capabilities of which clients have it.

@@ -1,230 +1,211 @@
 package discovery_test
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/discovery"
 )
 
-// A world is an index, and beside it a plain map of what is provided, which is
-// scanned for each query.
-type world struct {
-	index   *discovery.Index
-	clients map[string]*discovery.Client
-	guards  map[string]*rules
-	records map[string]map[string]discovery.Capability
-	closed  map[string]string // why what is unavailable, by provider and name
+// drawTerms draws what criteria ask for.
+func drawTerms(t *rapid.T) discovery.Terms {
+	terms := discovery.Terms{
+		Capabilities: drawSome(t, worldNames), Version: drawRange(t),
+		MaxCost: drawFigure(t), MinReliability: drawFigure(t), MaxResponseTime: drawTime(t),
+	}
+	if rapid.Bool().Draw(t, "category") {
+		terms.Categories = []string{drawOne(t, worldCategories)}
+	}
+	return terms
 }
 
-var (
-	worldIDs        = []string{"a", "b", "c", "d"}
-	worldNames      = []string{"pdf", "ps", "svg"}
-	worldCategories = []string{"x", "y", "z"}
-)
+func drawOne(t *rapid.T, of []string) string { return rapid.SampledFrom(of).Draw(t, "one") }
 
-func (w *world) sees(asker, provider string, c discovery.Capability) bool {
-	if asker == provider {
-		return true
-	}
-	return !slices.Contains(c.Denied, asker) && (len(c.Allowed) == 0 || slices.Contains(c.Allowed, asker)) &&
-		!w.guards[asker].denied["discover "+c.Name] && !w.guards[provider].denied["provide "+c.Name]
+func drawSome(t *rapid.T, of []string) []string {
+	return rapid.SliceOfN(rapid.SampledFrom(of), 0, 3).Draw(t, "some")
 }
 
-// scan finds without an index.
-func (w *world) scan(asker string, k discovery.Criteria) []string {
-	type match struct {
-		id    string
-		score float64
-		rank  int
+// Most limits are absent, so that most terms can be met.
+
+func drawFigure(t *rapid.T) *float64 {
+	return rapid.SampledFrom([]*float64{nil, nil, nil, new(0.0), new(0.5), new(1.0)}).Draw(t, "figure")
+}
+
+func drawTime(t *rapid.T) *time.Duration {
+	return rapid.SampledFrom([]*time.Duration{nil, nil, nil, new(time.Duration(0)), new(time.Second), new(time.Minute)}).Draw(t, "time")
+}
+
+func drawRange(t *rapid.T) string {
+	return rapid.SampledFrom(append([]string{"", "", "", "", ""}, slices.Sorted(maps.Keys(worldRanges))...)).Draw(t, "range")
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{clients: map[string]*discovery.Client{}, guards: map[string]*rules{}, records: map[string]map[string]discovery.Capability{}, closed: map[string]string{}}
+	o := discovery.Options{Availability: func(_, provider, name string) string { return w.closed[provider+" "+name] }}
+	w.weights = discovery.DefaultWeights()
+	if rapid.Bool().Draw(t, "weights") {
+		points := func(name string) float64 { return float64(rapid.IntRange(0, 2).Draw(t, name)) }
+		w.weights = discovery.Points{
+			Required: points("required"), Category: points("category"), Version: 1 + points("version"), Reliability: points("reliability"),
+			Capability: points("capability"), Cost: points("cost"), ResponseTime: points("response time"),
+		}
+		o.Weights = w.weights
 	}
-	var matches []match
-	for id, records := range w.records {
-		visible := map[string]discovery.Capability{}
-		for name, c := range records {
-			if w.sees(asker, id, c) && w.closed[id+" "+name] == "" {
-				visible[name] = c
-			}
-		}
-		matter := visible
-		if len(k.Require.Capabilities) > 0 {
-			matter = map[string]discovery.Capability{}
-			for _, name := range k.Require.Capabilities {
-				if c, ok := visible[name]; ok {
-					matter[name] = c
-				}
-			}
-		}
-		m := match{id: id, rank: 1 << 30}
-		categories := map[string]bool{}
-		reliability, known, affordable := 1.0, true, true
-		for _, c := range matter {
-			for _, category := range c.Categories {
-				categories[category] = true
-			}
-			m.rank = min(m.rank, c.Rank)
-			if c.Reliability == nil {
-				known = false
-			} else {
-				reliability = min(reliability, *c.Reliability)
-			}
-			if limit := k.Require.MaxCost; limit != nil && (c.Cost == nil && !k.AllowUnknown || c.Cost != nil && *c.Cost > *limit) {
-				affordable = false
-			}
-		}
-		required := map[string]bool{}
-		for _, name := range k.Require.Capabilities {
-			required[name] = true
-		}
-		if len(matter) == 0 || len(matter) < len(required) || !affordable {
-			continue
-		}
-		if slices.ContainsFunc(k.Require.Categories, func(name string) bool { return !categories[name] }) {
-			continue
-		}
-		if len(required) > 0 {
-			m.score += 50
-		}
-		asked := map[string]bool{}
-		for _, name := range slices.Concat(k.Require.Categories, k.Prefer.Categories) {
-			if !asked[name] && categories[name] {
-				m.score += 10
-			}
-			asked[name] = true
-		}
-		if known {
-			m.score += 10 * reliability
-		}
-		preferred := map[string]bool{}
-		for _, name := range k.Prefer.Capabilities {
-			if _, ok := visible[name]; ok && !preferred[name] {
-				m.score += 10
-			}
-			preferred[name] = true
-		}
-		matches = append(matches, m)
+	var err error
+	w.index, err = discovery.New(o)
+	require.NoError(t, err)
+	for _, id := range worldIDs {
+		w.join(t, id)
 	}
-	slices.SortFunc(matches, func(a, b match) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(b.rank, a.rank), cmp.Compare(a.id, b.id))
-	})
-	got := make([]string, len(matches))
-	for i, m := range matches {
-		got[i] = fmt.Sprintf("%s %v", m.id, m.score)
+	return w
+}
+
+func (w *world) join(t *rapid.T, id string) {
+	w.guards[id] = newRules(id)
+	var err error
+	w.clients[id], err = w.index.Client(id, discovery.ClientOptions{Guard: w.guards[id]})
+	require.NoError(t, err)
+	w.records[id] = map[string]discovery.Capability{}
+}
+
+func (w *world) provide(t *rapid.T) {
+	id := drawOne(t, worldIDs)
+	c := discovery.Capability{
+		Name: drawOne(t, worldNames), Categories: drawSome(t, worldCategories), Rank: rapid.IntRange(-1, 1).Draw(t, "rank"),
+		Version: drawOne(t, worldVersions), Idempotent: rapid.Bool().Draw(t, "idempotent"),
+		Cost: drawFigure(t), Reliability: drawFigure(t), ResponseTime: drawTime(t),
 	}
-	return got
+	if rapid.IntRange(0, 2).Draw(t, "access") == 0 {
+		c.Allowed, c.Denied = drawSome(t, worldIDs), drawSome(t, worldIDs)
+	}
+	given := c.Clone()
+	err := w.clients[id].Provide(given)
+	require.Equal(t, w.guards[id].denied["provide "+c.Name], err != nil)
+	if err == nil {
+		w.records[id][c.Name] = c
+	}
+	for i := range given.Categories { // The index has a copy (V4).
+		given.Categories[i] = "changed"
+	}
+	clear(given.Allowed)
+	clear(given.Denied)
+}
+
+// require compares all that one client is told.
+func (w *world) require(t *rapid.T) {
+	asker := drawOne(t, worldIDs)
+	c := w.clients[asker]
+	k := discovery.Criteria{
+		Require: drawTerms(t), Prefer: drawTerms(t), AllowUnknown: rapid.Bool().Draw(t, "unknown"),
+		Limit: rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "limit"),
+	}
+	want := w.scan(asker, k)
+	candidates, err := c.Candidates(k)
+	require.NoError(t, err)
+	if k.Limit > 0 {
+		require.Len(t, candidates, min(k.Limit, len(want)))
+	} else {
+		require.Len(t, candidates, len(want))
+	}
+	for i, candidate := range candidates {
+		require.Equal(t, want[i].matches, len(candidate.Excluded) == 0, "%+v\n%+v", candidate, k)
+		require.Equal(t, want[i].match, plainMatch(candidate.Match), "%+v", k)
+	}
+	matching := slices.DeleteFunc(slices.Clone(want), func(s *seen) bool { return !s.matches })
+	w.requireMatches(t, matching, k.Limit, func() ([]discovery.Match, error) { return c.Find(k) })
+
+	name := drawOne(t, worldNames)
+	if _, own := w.records[asker][name]; !own && w.guards[asker].denied["discover "+name] {
+		_, err := c.Providers(name)
+		require.ErrorIs(t, err, plugbus.ErrDenied)
+		return
+	}
+	by := discovery.Criteria{Require: discovery.Terms{Capabilities: []string{name}}}
+	providers := slices.DeleteFunc(w.scan(asker, by), func(s *seen) bool { return !s.matches })
+	w.requireMatches(t, providers, 0, func() ([]discovery.Match, error) { return c.Providers(name) })
+}
+
+func (w *world) requireMatches(t *rapid.T, want []*seen, limit int, find func() ([]discovery.Match, error)) {
+	got, err := find()
+	require.NoError(t, err)
+	if limit > 0 {
+		want = want[:min(limit, len(want))]
+	}
+	require.Len(t, got, len(want))
+	for i, m := range got {
+		require.Equal(t, want[i].match, plainMatch(m))
+	}
+}
+
+// plainMatch leaves out what is in words.
+func plainMatch(m discovery.Match) discovery.Match {
+	return discovery.Match{Plugin: m.Plugin, Capabilities: m.Capabilities, Score: m.Score, Parts: m.Parts, Figures: m.Figures, Idempotent: m.Idempotent}
 }
 
 // TestIndexModel compares the index with a scan of all records, with whatever is
-// provided, withdrawn, denied and unavailable at the moment (V2, V3).
+// provided, withdrawn, denied and unavailable at the moment: who matches, in which
+// order, with which score, and what the host sees (V2, V3, V6, V7, V9, V11, V12, V13,
+// V15, V17).
 func TestIndexModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{clients: map[string]*discovery.Client{}, guards: map[string]*rules{}, records: map[string]map[string]discovery.Capability{}, closed: map[string]string{}}
-		var err error
-		w.index, err = discovery.New(discovery.Options{Availability: func(_, provider, name string) string { return w.closed[provider+" "+name] }})
-		require.NoError(t, err)
-		join := func(id string) {
-			w.guards[id] = newRules(id)
-			w.clients[id], err = w.index.Client(id, discovery.ClientOptions{Guard: w.guards[id]})
-			require.NoError(t, err)
-			w.records[id] = map[string]discovery.Capability{}
-		}
-		for _, id := range worldIDs {
-			join(id)
-		}
-		some := func(t *rapid.T, of []string) []string {
-			return rapid.SliceOfN(rapid.SampledFrom(of), 0, 3).Draw(t, "some")
-		}
-		figure := func(t *rapid.T) *float64 {
-			return rapid.SampledFrom([]*float64{nil, new(0.0), new(0.5), new(1.0)}).Draw(t, "figure")
-		}
-		one := func(t *rapid.T, of []string) string { return rapid.SampledFrom(of).Draw(t, "one") }
+		w := newWorld(t)
 		t.Repeat(map[string]func(*rapid.T){
-			"provide": func(t *rapid.T) {
-				id := one(t, worldIDs)
-				c := discovery.Capability{
-					Name: one(t, worldNames), Categories: some(t, worldCategories), Rank: rapid.IntRange(0, 1).Draw(t, "rank"),
-					Cost: figure(t), Reliability: figure(t), Allowed: some(t, worldIDs),
-				}
-				if rapid.IntRange(0, 3).Draw(t, "deny") == 0 {
-					c.Denied = some(t, worldIDs)
-				}
-				err := w.clients[id].Provide(c)
-				require.Equal(t, w.guards[id].denied["provide "+c.Name], err != nil)
-				if err == nil {
-					w.records[id][c.Name] = c
-				}
-			},
+			"provide":       w.provide,
+			"provide again": w.provide,
 			"withdraw": func(t *rapid.T) {
-				id, name := one(t, worldIDs), one(t, worldNames)
+				id, name := drawOne(t, worldIDs), drawOne(t, worldNames)
 				_, has := w.records[id][name]
 				require.Equal(t, has, w.clients[id].Withdraw(name) == nil)
 				delete(w.records[id], name)
 			},
 			"rejoin": func(t *rapid.T) {
-				id := one(t, worldIDs)
+				id := drawOne(t, worldIDs)
 				w.clients[id].Close()
-				join(id)
+				w.join(t, id)
 			},
 			"right": func(t *rapid.T) {
-				act := one(t, []string{"provide ", "discover "}) + one(t, worldNames)
-				if guard := w.guards[one(t, worldIDs)]; guard.denied[act] {
+				act := drawOne(t, []string{"provide ", "discover "}) + drawOne(t, worldNames)
+				if guard := w.guards[drawOne(t, worldIDs)]; guard.denied[act] {
 					guard.allow(act)
 				} else {
 					guard.deny(act)
 				}
 			},
 			"availability": func(t *rapid.T) {
-				w.closed[one(t, worldIDs)+" "+one(t, worldNames)] = one(t, []string{"", "", "draining"})
+				w.closed[drawOne(t, worldIDs)+" "+drawOne(t, worldNames)] = drawOne(t, []string{"", "", "draining"})
 			},
 			"": func(t *rapid.T) {
-				asker := one(t, worldIDs)
-				k := discovery.Criteria{
-					Require:      discovery.Terms{Capabilities: some(t, worldNames), MaxCost: figure(t)},
-					Prefer:       discovery.Terms{Capabilities: some(t, worldNames), Categories: some(t, worldCategories)},
-					AllowUnknown: rapid.Bool().Draw(t, "unknown"),
-				}
-				if rapid.Bool().Draw(t, "category") {
-					k.Require.Categories = []string{one(t, worldCategories)}
-				}
-				matches, err := w.clients[asker].Find(k)
-				require.NoError(t, err)
-				got := make([]string, len(matches))
-				for i, m := range matches {
-					got[i] = fmt.Sprintf("%s %v", m.Plugin, m.Score)
-				}
-				require.Equal(t, w.scan(asker, k), got)
-
-				candidates, err := w.clients[asker].Candidates(k)
-				require.NoError(t, err)
-				matching := 0
-				for _, c := range candidates {
-					if len(c.Excluded) == 0 {
-						require.Equal(t, matches[matching], c.Match)
-						matching++
-					}
-				}
-				require.Len(t, matches, matching)
-
-				count := 0
-				for id, records := range w.records {
-					count += len(records)
+				w.require(t)
+				asker := drawOne(t, worldIDs)
+				var provided []discovery.Capability
+				for _, id := range worldIDs {
 					for _, name := range worldNames {
-						c, has := records[name]
+						c, has := w.records[id][name]
 						require.Equal(t, has && w.sees(asker, id, c), w.clients[asker].MayCall(id, name))
+						if has {
+							c.Categories = slices.Compact(slices.Sorted(slices.Values(c.Categories)))
+							provided = append(provided, c)
+						}
 					}
 				}
-				var provided []string
-				for _, r := range w.index.Snapshot() {
-					provided = append(provided, r.Plugin+" "+r.Capability.Name)
+				records := w.index.Snapshot()
+				require.Len(t, records, len(provided))
+				for i, r := range records {
+					require.ElementsMatch(t, provided[i].Categories, r.Capability.Categories)
+					r.Capability.Categories = provided[i].Categories
+					require.ElementsMatch(t, provided[i].Allowed, r.Capability.Allowed)
+					require.ElementsMatch(t, provided[i].Denied, r.Capability.Denied)
+					r.Capability.Allowed, r.Capability.Denied = provided[i].Allowed, provided[i].Denied
+					require.Equal(t, provided[i], r.Capability)
 				}
-				require.Len(t, provided, count)
 			},
 		})
 	})

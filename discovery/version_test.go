@@ -1,6 +1,8 @@
 package discovery_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/Masterminds/semver/v3"
@@ -117,4 +119,60 @@ func FuzzVersions(f *testing.F) {
 			require.ErrorIs(t, err, plugbus.ErrInvalid)
 		}
 	})
+}
+
+// FuzzRanges compares ranges with what the package comment says of them, in whole
+// numbers.
+func FuzzRanges(f *testing.F) {
+	for _, v := range [][6]uint16{{1, 2, 3, 1, 2, 3}, {0, 2, 9, 0, 2, 3}, {0, 0, 4, 0, 0, 3}, {2, 0, 0, 1, 9, 9}, {0, 0, 0, 0, 0, 0}, {1, 3, 0, 1, 2, 65535}} {
+		f.Add(v[0], v[1], v[2], v[3], v[4], v[5], false)
+		f.Add(v[0], v[1], v[2], v[3], v[4], v[5], true)
+	}
+	f.Fuzz(func(t *testing.T, major, minor, patch, toMajor, toMinor, toPatch uint16, pre bool) {
+		is, to := []uint16{major, minor, patch}, []uint16{toMajor, toMinor, toPatch}
+		version, wanted := fmt.Sprintf("%d.%d.%d", major, minor, patch), fmt.Sprintf("%d.%d.%d", toMajor, toMinor, toPatch)
+		if pre {
+			version += "-rc.1"
+		}
+		x := newIndex(t, discovery.Options{})
+		c := newClient(t, x, "a", nil)
+		provide(t, c, discovery.Capability{Name: "pdf", Version: version})
+		order := slices.Compare(is, to)
+		for text, in := range map[string]bool{
+			"=" + wanted:                    order == 0,
+			">" + wanted:                    order > 0,
+			">=" + wanted:                   order >= 0,
+			"<" + wanted:                    order < 0,
+			"<=" + wanted:                   order <= 0,
+			"^" + wanted:                    order >= 0 && caret(is, to),
+			"~" + wanted:                    order >= 0 && slices.Equal(is[:2], to[:2]),
+			"<" + wanted + " || >" + wanted: order != 0,
+			fmt.Sprintf("%d.x", toMajor):    major == toMajor,
+			"*":                             true,
+		} {
+			if text == "~0.0.0" {
+				continue // It is refused.
+			}
+			m := find(t, c, discovery.Criteria{Require: discovery.Terms{Version: text}})
+			require.Equal(t, in && !pre, len(m) == 1, "%s in %s", version, text)
+		}
+		if pre { // A range that names one has those of the same release.
+			m := find(t, c, discovery.Criteria{Require: discovery.Terms{Version: ">=" + wanted + "-0"}})
+			require.Equal(t, order >= 0, len(m) == 1, "%s in >=%s-0", version, wanted)
+		}
+	})
+}
+
+// caret reports whether nothing before the last number that is not 0 differs, and that
+// neither: a minor of 0.x breaks.
+func caret(is, to []uint16) bool {
+	for i := range to {
+		if is[i] != to[i] {
+			return false
+		}
+		if to[i] != 0 {
+			return true
+		}
+	}
+	return true
 }

@@ -6,7 +6,7 @@ import "github.com/plugbus/plugbus"
 // rule that decides what it finds. What is not provided it may not call. The hub
 // asks when a call begins, for whatever a match said may have changed.
 func (c *Client) MayCall(provider, capability string) bool {
-	r := c.index.record(provider, capability)
+	r := c.index.recordFor(c, provider, capability)
 	return r != nil && !c.hasEnded() && c.sight().sees(r)
 }
 

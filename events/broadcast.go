@@ -80,7 +80,7 @@ func (c *Client) audience(to *Audience) []*Client {
 	b.mu.Lock()
 	all := make([]*Client, 0, len(b.clients))
 	for _, other := range b.clients {
-		if other != c {
+		if other.id != c.id { // It may be another version of the same plugin.
 			all = append(all, other)
 		}
 	}
@@ -108,14 +108,21 @@ func (c *Client) publishTo(audience []*Client, e *Event) (receipt Receipt, refus
 	b.seq++
 	e.seq = b.seq
 	c.emitted++
+	if b.opts.Observe != nil {
+		c.observeEvent(plugbus.VerbBroadcast, e)
+	}
 	receipt = Receipt{Seq: e.seq, nanos: e.nanos, salt: b.salt}
 	recipients := b.recipients(e.Name())
 	for _, other := range audience {
+		other = other.latest() // Which may have succeeded it since we looked.
 		subs := recipients[other]
-		if !other.guard.Permit(plugbus.VerbSubscribe, e.Name()).Allowed() {
+		if may := other.guard.Permit(plugbus.VerbSubscribe, e.Name()); !may.Allowed() {
 			if len(subs) > 0 {
 				refused = append(refused, other.id)
 				b.door.Count(plugbus.Refused, 1)
+				if b.opts.Observe != nil {
+					c.observeKept(other.id, e, may.Reason)
+				}
 				if c.knows(other.id) {
 					receipt.Matched++
 					receipt.Refused++

@@ -79,6 +79,11 @@ type Options struct {
 	// OnSlow hears of handlers that run long. It must neither block nor panic.
 	OnSlow func(Slow)
 
+	// Observe hears of every act at the door, and of every delivery when it has ended:
+	// the sums of both are the ledger. It is called with locks held, so it must not
+	// block, panic, or call the bus. If nil, nothing is spent on it.
+	Observe func(plugbus.Observation)
+
 	// Actors and Clock are the hub's. If nil, the bus has its own.
 	Actors *actor.Group
 	Clock  *clock.Clock
@@ -87,18 +92,20 @@ type Options struct {
 // A Failure is what [Options.OnFailure] hears of.
 type Failure struct {
 	Plugin  string // whose handler it was
+	Owner   any    // the Owner of its client
 	Source  string // who emitted the event
 	Pattern string // of the subscription
 	Site    string // where the plugin subscribed, as file:line
 	Event   string // this, Seq and Source are empty for a handler without a time-out that its client's end abandoned
 	Seq     uint64
 	Outcome plugbus.Outcome // Failed, Abandoned or Undeliverable
-	Err     error           // a *PanicError, ErrGoexit, ErrTimedOut, or what the handler returned
+	Err     error           // a *PanicError, ErrGoexit, ErrTimedOut, or wraps what the handler returned, with the text that this had then
 }
 
 // A Slow is what [Options.OnSlow] hears of.
 type Slow struct {
 	Plugin, Pattern, Site string
+	Owner                 any           // of the client
 	For                   time.Duration // at least; it may run up to twice as long
 }
 
@@ -111,12 +118,14 @@ type Bus struct {
 	ownActors bool
 	idle      notice.Notice // told when a worker has run out of work
 	watching  atomic.Bool   // whether the watch is set
+	telling   atomic.Int32  // failures that may be in the ledger, and that OnFailure has not heard of
 
 	mu         sync.Mutex // the order: guards below
 	seq        uint64
 	topology   uint64 // grows when a route may lead elsewhere
 	closed     bool
 	clients    map[string]*Client
+	aside      map[*Client]struct{} // held for the place of one of clients, or succeeded by one
 	gone       map[*Client]struct{} // ended, with a handler that still runs
 	logs       map[topic.Pattern]*log
 	index      topic.Index[*log]
@@ -149,7 +158,7 @@ func New(o Options) (*Bus, error) {
 	}
 	b := &Bus{
 		opts: o, clock: o.Clock, salt: ids.Salt(), actors: o.Actors,
-		clients: map[string]*Client{}, gone: map[*Client]struct{}{},
+		clients: map[string]*Client{}, aside: map[*Client]struct{}{}, gone: map[*Client]struct{}{},
 		logs: map[topic.Pattern]*log{}, history: newHistory(o), topology: 1,
 	}
 	if b.clock == nil {
@@ -179,6 +188,9 @@ func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	clients := make([]*Client, 0, len(b.clients))
 	for _, c := range b.clients {
+		clients = append(clients, c)
+	}
+	for c := range b.aside {
 		clients = append(clients, c)
 	}
 	b.mu.Unlock()
@@ -211,12 +223,14 @@ func (b *Bus) Close(ctx context.Context) error {
 	return nil
 }
 
-// Idle waits until no event waits and no handler runs, and returns nil; or until
-// ctx is done, and returns its error. Handlers that were abandoned do not count.
+// Idle waits until no event waits, no handler runs and OnFailure has heard of those
+// that failed, and returns nil; or until ctx is done, and returns its error. Handlers
+// that were abandoned do not count. OnFailure itself cannot wait for Idle.
 func (b *Bus) Idle(ctx context.Context) error {
 	quiet := func() bool {
 		l := b.Ledger()
-		return l.Waiting == 0 && l.Running == 0 && !b.catchingUp()
+		return l.Waiting == 0 && l.Running == 0 && !b.catchingUp() &&
+			b.telling.Load() == 0 // After the ledger, since a failure is told of later than it counts.
 	}
 	if err := b.idle.Until(ctx, quiet); err != nil {
 		return fmt.Errorf("events: wait until idle: %w", err)
@@ -231,6 +245,13 @@ func (b *Bus) catchingUp() bool {
 	for _, l := range b.logs {
 		if len(l.catching) > 0 {
 			return true
+		}
+	}
+	for c := range b.aside {
+		for s := range c.subs {
+			if s.finishing() {
+				return true
+			}
 		}
 	}
 	return false

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
 	"sync/atomic"
 
 	"github.com/plugbus/plugbus"
@@ -34,6 +33,16 @@ type ClientOptions struct {
 	// Actor is the plugin's worker, which other mechanisms share. If nil, the
 	// client has its own.
 	Actor *actor.Actor
+
+	// Held makes a client that is to take the place of the one with its id, by
+	// [Client.Succeed] and [Client.Settle]. It can do everything at once; but no event
+	// comes to its subscriptions until it succeeds the other, and none of their
+	// handlers is called until it settles. They count toward its quota like any other.
+	Held bool
+
+	// Owner is what whoever makes the client wants back in each Failure and Slow
+	// that is about it: an id may have joined again by then. It may be nil.
+	Owner any
 }
 
 // A Client is one plugin's handle to a bus. It stamps the plugin's id on
@@ -43,6 +52,7 @@ type Client struct {
 	bus       *Bus
 	id        string
 	number    uint64 // of this client, whatever its id
+	owner     any
 	guard     plugbus.Guard
 	actor     *actor.Actor
 	ownActor  bool
@@ -58,8 +68,9 @@ type Client struct {
 	routes atomic.Pointer[routeTable]
 	plain  atomic.Pointer[plainMeta]
 
-	inbox    atomic.Pointer[Subscription] // that became ready, linked by nextReady
-	attached atomic.Int32                 // subscriptions; written under bus.mu
+	inbox atomic.Pointer[Subscription] // that became ready, linked by nextReady
+	held  atomic.Bool                  // calls no handler yet; written under bus.mu
+	open  atomic.Int32                 // subscriptions that may handle something; written under bus.mu
 
 	// Of the worker.
 	ready    []*Subscription // a heap by the next event
@@ -67,20 +78,24 @@ type Client struct {
 	evict    int // the next place in contexts to be overwritten
 
 	// Under bus.mu.
-	subs     map[*Subscription]struct{}
-	draining bool
-	drained  chan struct{} // closed when there is nothing left to handle
-	emitted  uint64
-	refused  uint64
+	subs       map[*Subscription]struct{}
+	understudy bool    // it is to succeed another; nothing comes to it yet
+	heir       *Client // that has succeeded it
+	draining   bool
+	drained    chan struct{} // closed when there is nothing left to handle
+	emitted    uint64
+	refused    uint64
 }
 
 // Client returns the handle of a new plugin. It is an error if the id is not one
-// ASCII token, or is in use.
+// ASCII token, or is in use; or, with ClientOptions.Held, if it is not.
 func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("events: new client: %w", err)
 	}
-	c := &Client{bus: b, id: id, guard: o.Guard, actor: o.Actor, subs: map[*Subscription]struct{}{}}
+	c := &Client{bus: b, id: id, owner: o.Owner, guard: o.Guard, actor: o.Actor, subs: map[*Subscription]struct{}{}}
+	c.understudy = o.Held
+	c.held.Store(o.Held)
 	c.quota, c.wildcards = max(0, cmp.Or(o.MaxSubscriptions, 1000)), max(0, cmp.Or(o.MaxWildcards, 8))
 	if c.guard == nil {
 		c.guard = door.Open(id)
@@ -88,23 +103,40 @@ func (b *Bus) Client(id string, o ClientOptions) (*Client, error) {
 	if o.Context == nil {
 		o.Context = context.Background()
 	}
+	c.session, c.end = context.WithCancel(o.Context) // Without a lock: it calls methods of the host's context.
+	if err := b.enter(c); err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+// enter puts a new client into the books.
+func (b *Bus) enter(c *Client) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, fmt.Errorf("events: new client %q: %w", id, ErrClosed)
+		return fmt.Errorf("events: new client %q: %w", c.id, ErrClosed)
 	}
-	if _, taken := b.clients[id]; taken {
-		return nil, fmt.Errorf("events: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
+	_, taken := b.clients[c.id]
+	if c.understudy && !taken {
+		return fmt.Errorf("events: new client: nobody has the id %q, so there is no place to hold a client for; leave ClientOptions.Held unset: %w", c.id, plugbus.ErrInvalid)
 	}
-	c.session, c.end = context.WithCancel(o.Context)
+	if taken && !c.understudy {
+		return fmt.Errorf("events: new client: the id %q is in use; a client must leave before its id joins again: %w", c.id, plugbus.ErrInvalid)
+	}
 	if c.actor == nil {
 		c.actor, c.ownActor = b.actors.New(), true
 	}
 	c.source = c.actor.Attach((*source)(c))
 	b.nextClient++
 	c.number = b.nextClient
-	b.clients[id] = c
-	return c, nil
+	if c.understudy {
+		b.aside[c] = struct{}{}
+	} else {
+		b.clients[c.id] = c
+	}
+	return nil
 }
 
 // ID returns the id of the plugin.
@@ -126,7 +158,11 @@ func (c *Client) beginDrain() {
 	c.draining = true
 	c.drained = make(chan struct{})
 	for s := range c.subs {
-		s.detach()
+		if c.heir != nil {
+			s.yield()
+		} else {
+			s.detach()
+		}
 	}
 	c.checkDrained()
 }
@@ -182,7 +218,10 @@ func (c *Client) fence() (cancelled, abandoned int) {
 		b.mu.Unlock()
 		return 0, 0
 	}
-	delete(b.clients, c.id)
+	if b.clients[c.id] == c {
+		delete(b.clients, c.id)
+	}
+	delete(b.aside, c)
 	var hung []*Subscription
 	for s := range c.subs {
 		n, running := s.close()
@@ -195,9 +234,13 @@ func (c *Client) fence() (cancelled, abandoned int) {
 		b.gone[c] = struct{}{}
 	}
 	b.topology++
+	if c.held.Swap(false) {
+		c.signal(nil) // The worker lets go of what its subscriptions held.
+	}
 	b.mu.Unlock()
 	// First the outcome, then the end of the context: a handler that returns on
 	// account of it was abandoned.
+	b.telling.Add(1)
 	left := make([][]*Event, len(hung))
 	for i, s := range hung {
 		left[i] = s.abandonAll()
@@ -209,6 +252,7 @@ func (c *Client) fence() (cancelled, abandoned int) {
 			s.report(plugbus.Abandoned, e, ErrClosed)
 		}
 	}
+	b.telling.Add(-1)
 	if c.ownActor {
 		c.actor.Retire()
 	}
@@ -239,6 +283,9 @@ type source Client
 func (s *source) Work() (more bool) { return (*Client)(s).work() }
 
 func (c *Client) work() (more bool) {
+	if c.held.Load() {
+		return false
+	}
 	c.bus.armWatch()
 	for budget := workBudget; budget > 0; {
 		c.collect()
@@ -246,16 +293,23 @@ func (c *Client) work() (more bool) {
 			c.bus.idle.Tell()
 			return false
 		}
-		limit := uint64(math.MaxUint64)
-		if c.attached.Load() > 1 {
-			// Handlers of one plugin run in the order of events, so look at
-			// events that have reached all queues, and at no others.
-			limit = c.bus.published()
-			c.collect()
-		}
-		budget -= max(1, c.merge(limit, budget))
+		budget -= max(1, c.merge(c.horizon(), budget))
 	}
 	return true
+}
+
+// horizon returns the Seq up to which every subscription that has an event is in
+// the heap. Handlers of one plugin run in the order of events, so the worker
+// looks at events that have reached all queues, and at no others. For one
+// subscription there is nothing to be known; one that drains counts like any
+// other, since it still has events that the others have too.
+func (c *Client) horizon() uint64 {
+	if c.open.Load() <= 1 {
+		return nothing
+	}
+	limit := c.bus.published()
+	c.collect()
+	return limit
 }
 
 // published returns the Seq of the last event, which is in all its queues.
@@ -295,7 +349,7 @@ func (c *Client) merge(limit uint64, budget int) (n int) {
 			c.down(0)
 			continue
 		}
-		if s.key > limit || limit == math.MaxUint64 && c.attached.Load() > 1 {
+		if s.key > limit || limit == nothing && c.open.Load() > 1 {
 			return n
 		}
 		n += s.step(max(s.key, min(limit, c.secondKey()-1)), budget-n)
@@ -308,7 +362,7 @@ func (c *Client) merge(limit uint64, budget int) (n int) {
 
 // secondKey returns the lowest key of the heap but for the first.
 func (c *Client) secondKey() uint64 {
-	key := uint64(math.MaxUint64)
+	key := uint64(nothing)
 	for _, s := range c.ready[1:min(3, len(c.ready))] {
 		key = min(key, s.key)
 	}

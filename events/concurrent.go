@@ -13,14 +13,16 @@ type call struct {
 	event Event
 
 	// Under the subscription's lock.
+	begun     bool
 	abandoned bool
-	looks     int // of the watch for slow handlers
+	looks     int       // of the watch for slow handlers
+	began     time.Time // if the host observes
 }
 
 // spawn starts calls of a concurrent subscription, as many as it may have.
 // s.mu is held.
 func (s *Subscription) spawn() {
-	for s.word.Load()&closed == 0 && len(s.active) < s.opts.concurrent && s.first() != nil {
+	for !s.client.held.Load() && s.word.Load()&closed == 0 && len(s.active) < s.opts.concurrent && s.first() != nil {
 		e, c := s.beginCall()
 		s.client.bus.actors.Go(func() { s.calls(e, c) })
 	}
@@ -51,20 +53,51 @@ func (s *Subscription) calls(e Event, c *call) {
 		}
 	}()
 	s.client.bus.armWatch()
-	for more := true; more; {
+	for more := true; more && s.beginsCall(c); {
 		outcome, err := s.serve(&e, c)
 		e, c, more = s.endCall(c, outcome, &e, err)
 	}
 	orderly = true
 }
 
+// beginsCall reports whether a call may begin: if the subscription has been closed since it
+// was spawned, its event was cancelled with those that wait.
+func (s *Subscription) beginsCall(c *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, c.begun = s.active[c]
+	return c.begun
+}
+
+// cancelSpawned takes back the calls that have not begun, and returns how many these are.
+// s is closed, and s.mu is held.
+func (s *Subscription) cancelSpawned() (cancelled int) {
+	for c := range s.active {
+		if c.begun {
+			continue
+		}
+		if s.client.bus.opts.Observe != nil {
+			s.observe(plugbus.Cancelled, &c.event, time.Time{})
+		}
+		delete(s.active, c)
+		cancelled++
+	}
+	return cancelled
+}
+
 // endCall ends one call of a concurrent subscription, and begins the next if
 // there is an event for it.
 func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) (next Event, nextCall *call, more bool) {
+	if err != nil {
+		s.client.bus.telling.Add(1)
+	}
 	s.mu.Lock()
 	delete(s.active, c)
 	if !c.abandoned {
 		s.counts.Count(o, 1)
+		if s.client.bus.opts.Observe != nil {
+			s.observe(o, e, c.began)
+		}
 	}
 	w := s.word.Load()
 	if w&closed == 0 && s.first() != nil {
@@ -72,8 +105,11 @@ func (s *Subscription) endCall(c *call, o plugbus.Outcome, e *Event, err error) 
 		more = true
 	}
 	s.mu.Unlock()
-	if !c.abandoned && err != nil {
-		s.report(o, e, err)
+	if err != nil {
+		if !c.abandoned {
+			s.report(o, e, err)
+		}
+		s.client.bus.telling.Add(-1)
 	}
 	if w&(closed|detached) != 0 {
 		s.settle()
@@ -98,10 +134,16 @@ func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited co
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.timeout)
 	timer := time.AfterFunc(s.opts.timeout, func() {
+		b := s.client.bus
+		b.telling.Add(1)
 		if s.abandonCall(c) {
 			s.report(plugbus.Abandoned, &c.event, ErrTimedOut)
-			s.client.bus.idle.Tell()
+			if s.word.Load()&(closed|detached) != 0 {
+				s.settle() // Perhaps it was the last that the client waits for.
+			}
 		}
+		b.telling.Add(-1)
+		b.idle.Tell()
 	})
 	return limited, func() {
 		timer.Stop()
@@ -121,6 +163,13 @@ func (s *Subscription) abandonCall(c *call) bool {
 		s.flag(abandoned)
 	}
 	s.counts.Abandoned++
+	if s.client.bus.opts.Observe != nil {
+		began := c.began
+		if s.call == c {
+			began = s.began
+		}
+		s.observe(plugbus.Abandoned, &c.event, began)
+	}
 	return true
 }
 
@@ -132,6 +181,9 @@ func (s *Subscription) abandonAll() (left []*Event) {
 	defer s.mu.Unlock()
 	if s.word.Load()&(running|abandoned) == running {
 		s.flag(abandoned)
+		if s.client.bus.opts.Observe != nil {
+			s.observe(plugbus.Abandoned, &s.current, s.began)
+		}
 		if s.call != nil {
 			s.call.abandoned = true // Its time-out has nothing more to say.
 			left = append(left, &s.call.event)
@@ -143,6 +195,9 @@ func (s *Subscription) abandonAll() (left []*Event) {
 		if !c.abandoned {
 			c.abandoned = true
 			left = append(left, &c.event)
+			if s.client.bus.opts.Observe != nil {
+				s.observe(plugbus.Abandoned, &c.event, c.began)
+			}
 		}
 	}
 	s.counts.Abandoned += uint64(len(left))

@@ -166,6 +166,7 @@ func (s *Subscription) dropped(l *log, from, to uint64) {
 	}
 	l.lost(s, from, to, s.losses())
 	s.counts.Dropped += to - from
+	s.observeDropped(to - from)
 	s.slow += to - from
 	s.word.Add((to - from) << posShift)
 	s.missed.Add(to - from)
@@ -228,7 +229,7 @@ func (s *Subscription) takeOutside(bound uint64) (e Event, ok, wait bool) {
 		return e, false, false
 	case first.seq > bound:
 		return e, false, true
-	case bound == nothing-1 && s.client.attached.Load() > 1:
+	case bound == nothing-1 && s.client.open.Load() > 1:
 		return e, false, true // There was no limit for one subscription, but now there are two.
 	}
 	s.flag(running | outside)
@@ -291,7 +292,7 @@ func (s *Subscription) follow(bound uint64, budget int) (n int) {
 		err := s.handler(s.context, *s.now)
 		n++
 		if err != nil {
-			s.finish(plugbus.Failed, s.now, err)
+			s.finish(plugbus.Failed, s.now, panics.Returned(err))
 			return n
 		}
 		again := uint64(0)
@@ -315,10 +316,19 @@ func (s *Subscription) follow(bound uint64, budget int) (n int) {
 // was set while the handler ran takes effect here.
 func (s *Subscription) finish(o plugbus.Outcome, e *Event, err error) {
 	s.client.actor.Serve(chain.Chain{}) // Before the outcome can be seen.
+	if err != nil {
+		s.client.bus.telling.Add(1)
+	}
 	s.mu.Lock()
 	w := s.word.Load()
 	if w&abandoned == 0 {
 		s.counts.Count(o, 1)
+	}
+	if s.client.bus.opts.Observe != nil {
+		if w&abandoned == 0 {
+			s.observe(o, e, s.began)
+		}
+		s.current = Event{}
 	}
 	next := w &^ (running | outside | abandoned | crowded)
 	if w&outside == 0 {
@@ -329,8 +339,11 @@ func (s *Subscription) finish(o plugbus.Outcome, e *Event, err error) {
 	s.call = nil
 	s.welcome()
 	s.mu.Unlock()
-	if w&abandoned == 0 && err != nil {
-		s.report(o, e, err)
+	if err != nil {
+		if w&abandoned == 0 {
+			s.report(o, e, err)
+		}
+		s.client.bus.telling.Add(-1)
 	}
 	if w&(closed|detached) != 0 {
 		s.batch = nil
@@ -357,6 +370,9 @@ func (s *Subscription) settle() {
 // subscription gives it the call.
 func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error) {
 	c := s.client
+	if c.bus.opts.Observe != nil {
+		s.begun(e, concurrent)
+	}
 	if e.meta.expires != 0 && c.bus.clock.Now().UnixNano() >= e.meta.expires {
 		return plugbus.Expired, nil
 	}
@@ -370,7 +386,7 @@ func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error
 	} else {
 		c.actor.Enter(e.meta.chain)
 		defer c.actor.Leave(e.meta.chain)
-		ctx = c.actor.NewContext(c.session, e.meta.chain)
+		ctx = c.actor.NewContextBeside(c.session, e.meta.chain, s)
 	}
 	if s.opts.filter != nil {
 		if !s.opts.filter(*e) {
@@ -398,7 +414,7 @@ func (s *Subscription) serve(e *Event, concurrent *call) (plugbus.Outcome, error
 		ctx = limited
 	}
 	if err := s.handler(ctx, *e); err != nil {
-		return plugbus.Failed, err
+		return plugbus.Failed, panics.Returned(err)
 	}
 	return plugbus.Handled, nil
 }
@@ -443,7 +459,7 @@ func failure(recovered any) error {
 func (s *Subscription) report(o plugbus.Outcome, e *Event, err error) {
 	if f := s.client.bus.opts.OnFailure; f != nil {
 		f(Failure{
-			Plugin: s.client.id, Source: e.Source(), Pattern: s.pattern.String(), Site: s.site,
+			Plugin: s.client.id, Owner: s.client.owner, Source: e.Source(), Pattern: s.pattern.String(), Site: s.site,
 			Event: e.Name(), Seq: e.seq, Outcome: o, Err: err,
 		})
 	}

@@ -25,8 +25,9 @@
 //
 // The events of a bus have one order, their Seq. Each plugin handles the events
 // of all its subscriptions in this order, one at a time; the handlers that one
-// plugin has for the same event run by [Priority]. [Concurrent] takes a
-// subscription out of the order.
+// plugin has for the same event run by [Priority]. What a subscription reads of
+// the history comes in this order too, but beside what the plugin's others get.
+// [Concurrent] takes a subscription out of the order.
 //
 // # Delivery
 //
@@ -58,6 +59,13 @@
 // panics or ends its goroutine fails its event, and nothing else. One that hangs
 // delays the plugin it belongs to and nobody else; [Timeout] abandons it, and
 // [Bus.Leaks] names it for as long as it stays.
+//
+// # Taking over
+//
+// A client that is made with ClientOptions.Held is to take the place of the one with its
+// id: it subscribes beside it, and [Client.Succeed] gives it the place in one step, so
+// that every event is of one of the two. When the old one has handled what it has and is
+// closed, [Client.Settle] has the handlers of the new one called.
 //
 // # Closing
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/internal/actor"
@@ -178,6 +179,9 @@ func (c *Client) refuse(r plugbus.Refusal) error {
 		b.door.Count(plugbus.Refused, 1)
 	}
 	c.refused++
+	if b.opts.Observe != nil {
+		c.observeRefusal(&r)
+	}
 	b.mu.Unlock()
 	return c.guard.Refuse(r)
 }
@@ -209,6 +213,9 @@ func (c *Client) publish(r *route, e *Event, needRoom bool) (receipt Receipt, cr
 	b.seq++
 	e.seq = b.seq
 	c.emitted++
+	if b.opts.Observe != nil {
+		c.observeEvent(plugbus.VerbEmit, e)
+	}
 	receipt = Receipt{Seq: e.seq, Matched: r.known, Accepted: r.known, nanos: e.nanos, salt: b.salt}
 	b.door.Offered += uint64(r.followers)
 	b.door.Accepted += uint64(r.followers)
@@ -245,6 +252,9 @@ func (c *Client) offer(s *Subscription, e *Event, receipt *Receipt, wakes *actor
 		door.Accepted++
 	} else {
 		door.Full++
+		if c.bus.opts.Observe != nil {
+			s.observe(plugbus.Full, e, time.Time{})
+		}
 	}
 	if !c.knows(s.client.id) {
 		return
@@ -289,12 +299,18 @@ func (s *Subscription) enqueue(e *Event) bool {
 			victim, other = s.queue.drop(e.Source()), true
 		}
 		s.counts.Dropped++
+		if s.client.bus.opts.Observe != nil {
+			s.observe(plugbus.Dropped, &victim, time.Time{})
+		}
 		s.missed.Add(1)
 		countSource(s.losses(), victim.Source(), 1)
 		if !other {
 			return true
 		}
 		s.private.Add(-1)
+		if s.queue.count < s.opts.buffer-1 {
+			s.welcome() // What left may be larger than what comes.
+		}
 	}
 	s.queue.push(e)
 	s.private.Add(1)
@@ -365,6 +381,9 @@ func (c *Client) waitForRoom(ctx, limited context.Context, crowd *Subscription, 
 	case <-c.session.Done():
 		return fmt.Errorf("plugin %q emits %q: %w", c.id, e.Name(), ErrClosed)
 	case <-limited.Done():
+		if c.bus.opts.Observe != nil {
+			c.observeNoRoom(e)
+		}
 		return fmt.Errorf("plugin %q emits %q: %w: %w", c.id, e.Name(), ErrNoRoom, limited.Err())
 	}
 	e.nanos = c.bus.clock.Now().UnixNano()

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -258,6 +259,45 @@ func (l *log) between(s *Subscription, from, to uint64) []Event {
 		take(c)
 	}
 	return records
+}
+
+// takeOver moves what s has not yet handled of its log into its queue, but for
+// what the overflow rule has dropped. It detaches s under the log's lock, so that
+// the worker starts nothing of the log any more, and keeps the chunk until then.
+// bus.mu is held.
+func (s *Subscription) takeOver() {
+	l := s.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.flag(detached)
+	from := w >> posShift
+	if w&(running|outside) == running {
+		from++
+	}
+	claimed := max(from, s.claimed.Load())
+	kept := max(claimed, l.next-min(l.next, uint64(s.opts.buffer)))
+	records := append(l.between(s, from, claimed), l.between(s, kept, l.next)...)
+	if gone := l.next - from - uint64(len(records)); gone > 0 {
+		l.lost(s, claimed, kept, s.losses())
+		if end := s.chunk.end.Load(); kept <= end {
+			l.lost(s, end, l.chunks[0].start, s.losses()) // What was too much for the log.
+		}
+		s.counts.Dropped += gone
+		s.observeDropped(gone)
+		s.missed.Add(gone)
+	}
+	s.slow += l.next - from
+	s.word.Add((l.next - from) << posShift)
+	s.private.Add(int32(len(records)))
+	for s.queue.count > 0 { // It has what the log did not bring, such as broadcasts.
+		records = append(records, s.queue.pop())
+	}
+	slices.SortFunc(records, func(a, b Event) int { return cmp.Compare(a.seq, b.seq) })
+	for i := range records {
+		s.queue.push(&records[i])
+	}
 }
 
 // join makes s a follower that reads what is appended from now on. The bus's

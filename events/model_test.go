@@ -1,13 +1,14 @@
 package events_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -16,390 +17,330 @@ import (
 	"github.com/plugbus/plugbus/events"
 )
 
-// A world is a bus, and beside it what a naive bus would do: every subscription
-// has a slice of events that wait, and a plugin handles them as long as its gate
-// is open. While it is closed, one handler hangs and the rest waits.
+// A world is a bus, and beside it what a naive bus would do: every subscription has
+// slices of events that wait, the history is a slice, and a plugin handles what it
+// has as long as its gate is open. While that is closed, one handler hangs and the
+// rest waits. The parts of the world are in the files model_*_test.go: acts and emit
+// (what happens), naive (what it leads to), history, and check.
 type world struct {
-	bus     *events.Bus
-	plugins []*modelPlugin
-	subs    []*modelSub // all there ever were
-	seq     int
-	joined  int
-	hung    []*modelPlugin // ended, with handlers that have not returned
-	leaks   int
-	want    plugbus.Ledger
+	bus      *events.Bus
+	options  events.Options
+	sizes    map[modelPayload]int // as the door measures them
+	plugins  []*modelPlugin
+	gone     []*modelPlugin // ended, with handlers that have not returned
+	subs     []*modelSub    // all there ever were
+	seq      int
+	clock    time.Time
+	unique   time.Duration // what keeps any two times apart
+	refused  uint64        // by the door
+	waiter   *modelWaiter  // waits for room
+	history  modelHistory
+	failures uint64 // that the host is to hear of
+
+	mu    sync.Mutex // guards below
+	heard uint64     // by OnFailure
 }
 
 type modelPlugin struct {
-	client  *events.Client
-	gate    *gate
-	open    bool
-	single  bool      // it has one subscription at a time, whose buffer may be small
-	current *modelSub // whose handler hangs
-	running int       // handlers that hang, concurrent ones included
+	client   *events.Client
+	id       string
+	rules    *rules
+	gate     *gate
+	open     bool
+	draining bool
+	quota    int
+	single   bool      // it has one subscription at a time
+	current  *modelSub // whose handler hangs on the plugin's worker
+	emitted  uint64
+	refused  uint64
+	order    []string // in which its handlers are to get what is live
+
+	mu  sync.Mutex // guards below
+	got []string   // likewise, as they got it
+}
+
+// GoString is how a failure prints the plugin.
+func (p *modelPlugin) GoString() string { return p.id }
+
+// denied reports what the plugin's policy says.
+func (p *modelPlugin) denied(verb plugbus.Verb, name string) bool {
+	return p.rules.denied[verb.String()+" "+name] != ""
+}
+
+// knows reports whether the plugin may know of another.
+func (p *modelPlugin) knows(other *modelPlugin) bool {
+	return p == other || !p.rules.unknown[other.id]
+}
+
+// A modelPayload is what events carry.
+type modelPayload struct {
+	N      int // what handlers and filters go by
+	Pad    string
+	header string // not of the payload, but it counts in the size
+	corr   string // the same
 }
 
 type modelEvent struct {
-	seq    int
-	source string
-	data   int
+	modelPayload
+	seq       int
+	name      string
+	source    string
+	at        time.Time
+	expires   time.Time // zero for never
+	audience  []*modelPlugin
+	broadcast bool
+	noHistory bool
+	size      int
+	replayed  bool
+	gap       int // losses of the log right before it
+}
+
+// A modelGot is one event as a handler gets it.
+type modelGot struct {
+	seq          int
+	name, source string
+	payload      modelPayload
+	at           int64
+	replayed     bool
+	truncated    bool
+	missed       int
+}
+
+func got(e events.Event) modelGot {
+	payload, _ := e.Data().(modelPayload)
+	payload.header, payload.corr = e.Header("h"), e.CorrelationID()
+	return modelGot{int(e.Seq()), e.Name(), e.Source(), payload, e.Time().UnixNano(), e.Replayed(), e.Truncated(), e.Missed()}
+}
+
+// A modelCall is a handler call that hangs.
+type modelCall struct {
+	e         modelEvent
+	abandoned bool
+	deadline  time.Time // zero for none
+	ofLog     bool
 }
 
 type modelSub struct {
-	id      int
-	of      *modelPlugin
-	s       *events.Subscription
-	d       diary
-	pattern string
-	rule    events.Overflow
-	fair    bool
-	buffer  int
-	prio    int
-	once    bool
-	even    bool // it filters
-	many    int  // it is concurrent
+	id       int
+	of       *modelPlugin
+	s        *events.Subscription
+	born     chan struct{} // closed when s is set
+	receiver bool
+	pattern  string
+	rule     events.Overflow
+	fair     bool
+	buffer   int
+	priority int
+	once     bool
+	even     bool // it filters
+	quits    bool // its handler ends it
+	many     int  // it is concurrent
+	past     bool // it begins with the history
+	timeout  time.Duration
+	expires  time.Time
+	bad      func() error // what the handler ends with at times
 
-	closed  bool
-	waiting []modelEvent
-	active  int
-	seqs    []int // what the handler is to get
-	missed  []int
-	owed    int // losses to be announced
-	lost    map[string]uint64
+	detached bool // nothing new comes
+	closed   bool
+	reader   *modelReader // while it reads the history
+	page     []modelEvent // of the history
+	log      []modelEvent // of a follower, from its log
+	queue    []modelEvent // what came to it alone
+	calls    []*modelCall
+	led      plugbus.Ledger
+	want     []modelGot
+	owed     int // losses to be announced
+	cut      bool
+	lost     map[string]uint64
+	over     bool // it was compared for the last time
+
+	mu  sync.Mutex // guards below
+	got []modelGot
 }
-
-func (s *modelSub) matches(name string) bool { return s.pattern == "**" || s.pattern == name }
 
 // follows reports whether s reads a log.
 func (s *modelSub) follows() bool {
-	return !s.closed && s.rule == events.DropOldest && !s.fair && s.many == 0
+	return !s.detached && s.reader == nil && !s.receiver && s.rule == events.DropOldest && !s.fair && s.many == 0
 }
 
-// heaviest returns the source that loses an event to one of newcomer.
-func (s *modelSub) heaviest(newcomer string) string {
-	counts := map[string]int{}
-	for _, e := range s.waiting {
-		counts[e.source]++
-	}
-	most := newcomer
-	for _, source := range slices.Sorted(maps.Keys(counts)) {
-		if counts[source] > counts[most] {
-			most = source
-		}
-	}
-	return most
-}
-
-// offer offers an event to a subscription.
-func (w *world) offer(s *modelSub, e modelEvent, r *events.Receipt) {
-	r.Matched++
-	w.want.Offered++
-	if len(s.waiting) == s.buffer {
-		if s.rule == events.RefuseToEmitter {
-			w.want.Full++
-			r.Full++
-			return
-		}
-		victim := 0
-		if s.rule == events.DropNewest {
-			victim = len(s.waiting)
-		}
-		if s.fair {
-			most := s.heaviest(e.source)
-			same := func(e modelEvent) bool { return e.source == most }
-			if s.rule == events.DropOldest {
-				victim = slices.IndexFunc(s.waiting, same)
-			} else if most != e.source {
-				for victim--; !same(s.waiting[victim]); victim-- {
-				}
-			}
-		}
-		all := append(s.waiting, e)
-		s.lost[all[victim].source]++
-		s.waiting = slices.Delete(all, victim, victim+1)
-		s.owed++
-		w.want.Dropped++
-	} else {
-		s.waiting = append(s.waiting, e)
-		w.want.Waiting++
-	}
-	w.want.Accepted++
-	r.Accepted++
-}
-
-// start takes the first event of s to its handler, and reports whether that
-// hangs.
-func (w *world) start(s *modelSub) bool {
-	e := s.waiting[0]
-	s.waiting = s.waiting[1:]
-	w.want.Waiting--
-	if s.even && e.data%2 != 0 {
-		w.want.Handled++
-		return false
-	}
-	s.seqs = append(s.seqs, e.seq)
-	s.missed = append(s.missed, s.owed)
-	s.owed = 0
-	if s.once {
-		w.end(s)
-	}
-	if s.of.open {
-		w.want.Handled++
-		return false
-	}
-	s.of.running++
-	w.want.Running++
-	return true
-}
-
-// end ends a subscription.
-func (w *world) end(s *modelSub) {
-	s.closed = true
-	w.want.Cancelled += uint64(len(s.waiting))
-	w.want.Waiting -= uint64(len(s.waiting))
-	s.waiting = nil
-}
-
-// run lets a plugin handle what it can.
-func (w *world) run(p *modelPlugin) {
-	for _, s := range w.subs {
-		for s.of == p && s.many > 0 && len(s.waiting) > 0 && s.active < s.many {
-			if w.start(s) {
-				s.active++
-			}
-		}
-	}
-	for p.current == nil {
-		var first *modelSub
-		for _, s := range w.subs {
-			if s.of == p && s.many == 0 && len(s.waiting) > 0 && (first == nil || cmp.Or(
-				cmp.Compare(s.waiting[0].seq, first.waiting[0].seq), cmp.Compare(first.prio, s.prio)) < 0) {
-				first = s
-			}
-		}
-		if first == nil {
-			return
-		}
-		if w.start(first) {
-			p.current = first
-		}
+// matches reports whether the events of a name are for s, by the five patterns of
+// the model.
+func (s *modelSub) matches(name string) bool {
+	switch s.pattern {
+	case "**":
+		return true
+	case "*":
+		return !strings.Contains(name, ".")
+	case "n.*":
+		return strings.HasPrefix(name, "n.")
+	default:
+		return s.pattern == name
 	}
 }
 
-func (w *world) join(t *rapid.T) {
-	w.joined++
-	c, err := w.bus.Client(fmt.Sprint("plugin", w.joined), events.ClientOptions{})
-	require.NoError(t, err)
-	w.plugins = append(w.plugins, &modelPlugin{client: c, gate: &gate{}, open: true, single: rapid.Bool().Draw(t, "single")})
-}
+var (
+	modelPatterns = []string{"a", "b", "*", "n.*", "**"}
+	modelNames    = []string{"a", "b", "n.x", "n.y"}
+)
 
-func (w *world) plugin(t *rapid.T) *modelPlugin {
-	return rapid.SampledFrom(w.plugins).Draw(t, "plugin")
-}
+func (s *modelSub) waiting() int { return len(s.page) + len(s.log) + len(s.queue) }
 
-func (w *world) subscribe(t *rapid.T) {
-	p := w.plugin(t)
-	s := &modelSub{
-		id: len(w.subs), of: p, lost: map[string]uint64{},
-		pattern: rapid.SampledFrom([]string{"a", "b", "**"}).Draw(t, "pattern"),
-		rule:    rapid.SampledFrom([]events.Overflow{events.DropOldest, events.DropNewest, events.RefuseToEmitter}).Draw(t, "rule"),
-		buffer:  rapid.IntRange(1, 12).Draw(t, "buffer"),
-		prio:    rapid.IntRange(-1, 1).Draw(t, "priority"),
-		once:    rapid.IntRange(0, 5).Draw(t, "once") == 0,
-		even:    rapid.IntRange(0, 2).Draw(t, "filter") == 0,
-	}
-	s.fair = s.rule != events.RefuseToEmitter && rapid.Bool().Draw(t, "fair")
-	if rapid.IntRange(0, 2).Draw(t, "concurrent") == 0 {
-		s.many = rapid.IntRange(2, 3).Draw(t, "many")
-	}
-	alone := !slices.ContainsFunc(w.subs, func(other *modelSub) bool { return other.of == p && !other.closed })
-	if p.single && !alone {
-		return
-	}
-	if !p.single && s.follows() {
-		s.buffer = 10_000 // Of several logs the worker looks ahead in, which the model does not.
-	}
-	options := []events.SubscribeOption{events.OnOverflow(s.rule), events.Buffer(s.buffer), events.Priority(s.prio)}
-	if s.fair {
-		options = append(options, events.Fair())
-	}
-	if s.once {
-		options = append(options, events.Once())
-	}
-	if s.even {
-		options = append(options, events.Filter(func(e events.Event) bool { return e.Data().(int)%2 == 0 }))
-	}
-	if s.many > 0 {
-		options = append(options, events.Concurrent(s.many))
-	}
-	var err error
-	s.s, err = p.client.Subscribe(s.pattern, func(ctx context.Context, e events.Event) error {
-		_ = s.d.write(ctx, e)
-		p.gate.pass()
-		return nil
-	}, options...)
-	require.NoError(t, err)
-	w.subs = append(w.subs, s)
-}
-
-func (w *world) emit(t *rapid.T) {
-	for range rapid.SampledFrom([]int{1, 2, 15}).Draw(t, "events") {
-		p := w.plugin(t)
-		name := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "name")
-		w.seq++
-		e := modelEvent{w.seq, p.client.ID(), rapid.IntRange(0, 3).Draw(t, "data")}
-		got, err := p.client.Emit(context.Background(), name, e.data)
-		require.NoError(t, err)
-		var want events.Receipt
-		for _, s := range w.subs {
-			if !s.closed && s.matches(name) {
-				w.offer(s, e, &want)
-			}
+// running returns the calls that run and were not abandoned.
+func (s *modelSub) running() (n int) {
+	for _, c := range s.calls {
+		if !c.abandoned {
+			n++
 		}
-		for _, p := range w.plugins {
-			w.run(p)
-		}
-		require.EqualValues(t, e.seq, got.Seq)
-		require.Equal(t, []int{want.Matched, want.Accepted, want.Full}, []int{got.Matched, got.Accepted, got.Full})
-		synctest.Wait()
-	}
-}
-
-func (w *world) unsubscribe(t *rapid.T) {
-	if len(w.subs) == 0 {
-		return
-	}
-	s := rapid.SampledFrom(w.subs).Draw(t, "subscription")
-	s.s.Unsubscribe()
-	if !s.closed {
-		w.end(s)
-	}
-}
-
-func (w *world) closeGate(t *rapid.T) {
-	p := w.plugin(t)
-	p.open = false
-	p.gate.close()
-}
-
-func (w *world) openGate(p *modelPlugin) {
-	p.open = true
-	p.gate.open()
-	w.want.Handled += uint64(p.running)
-	w.want.Running -= uint64(p.running)
-	p.running, p.current = 0, nil
-	for _, s := range w.subs {
-		if s.of == p {
-			s.active = 0
-		}
-	}
-	w.run(p)
-}
-
-// leave closes a plugin's client, and gives a plugin that hangs no time.
-func (w *world) leave(t *rapid.T) {
-	if len(w.plugins) < 2 {
-		return
-	}
-	p := w.plugin(t)
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	if p.running > 0 {
-		stop()
-	}
-	err := p.client.Close(ctx)
-	require.Equal(t, p.running > 0, err != nil, "%v", err)
-	for _, s := range w.subs {
-		if s.of == p && !s.closed {
-			w.end(s)
-		}
-	}
-	w.want.Abandoned += uint64(p.running)
-	w.want.Running -= uint64(p.running)
-	w.leaks += p.running
-	w.plugins = slices.DeleteFunc(w.plugins, func(other *modelPlugin) bool { return other == p })
-	w.hung = append(w.hung, p)
-}
-
-func (w *world) check(t *rapid.T) {
-	synctest.Wait()
-	l := w.bus.Ledger()
-	require.NoError(t, l.Check())
-	require.Equal(t, w.want, l)
-	require.Len(t, w.bus.Leaks(), w.leaks)
-	for _, s := range w.subs {
-		what := fmt.Sprintf("subscription %d", s.id)
-		seqs, missed := s.d.seqs(), s.d.missed()
-		if s.many > 0 { // In no order; who announces the losses is open.
-			slices.Sort(seqs)
-			want := slices.Sorted(slices.Values(s.seqs))
-			require.Equal(t, len(want), len(seqs), what)
-			require.Equal(t, append([]int{}, want...), seqs, what)
-			require.Equal(t, sum(s.missed), sum(missed), what)
-		} else {
-			require.Equal(t, append([]int{}, s.seqs...), seqs, what)
-			require.Equal(t, append([]int{}, s.missed...), missed, what)
-		}
-		if s.follows() && s.of.current != nil {
-			continue // Its worker counts the losses when it comes to them.
-		}
-		lost := s.s.Stats().Lost
-		require.Equal(t, len(s.lost), len(lost), what)
-		for source, n := range s.lost {
-			require.Equal(t, n, lost[source], what)
-		}
-	}
-}
-
-func sum(all []int) (n int) {
-	for _, i := range all {
-		n += i
 	}
 	return n
 }
 
-// TestModel lets plugins come, subscribe in every way, emit, hang, go on and
-// leave in any order, and compares the bus with the naive one after each step.
+// ledger returns the ledger of s as it is to be now.
+func (s *modelSub) ledger() plugbus.Ledger {
+	l := s.led
+	l.Waiting, l.Running = uint64(s.waiting()), uint64(s.running())
+	return l
+}
+
+// A modelWaiter is an emitter that waits for room.
+type modelWaiter struct {
+	p        *modelPlugin
+	e        modelEvent
+	deadline time.Time
+	result   chan modelResult
+}
+
+type modelResult struct {
+	receipt events.Receipt
+	err     error
+}
+
+const modelWaitLimit = 10 * time.Second
+
+// newWorld returns a world without plugins.
+func newWorld(t *rapid.T, sizes map[modelPayload]int) *world {
+	w := &world{sizes: sizes, clock: time.Now()}
+	w.options = events.Options{
+		MaxDepth:      1024,
+		HistoryEvents: rapid.SampledFrom([]int{300, 300, -1, 5, 30}).Draw(t, "history events"),
+		HistoryBytes:  rapid.SampledFrom([]int64{1 << 20, 1 << 20, 400}).Draw(t, "history bytes"),
+		HistoryAge:    rapid.SampledFrom([]time.Duration{24 * time.Hour, 17*time.Second + 1}).Draw(t, "history age"),
+		QueueBytes:    rapid.SampledFrom([]int64{1 << 20, 1 << 20, 300}).Draw(t, "queue bytes"),
+		WaitLimit:     modelWaitLimit,
+		OnFailure: func(events.Failure) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.heard++
+		},
+	}
+	var err error
+	w.bus, err = events.New(w.options)
+	require.NoError(t, err)
+	w.history = newModelHistory(w.options)
+	return w
+}
+
+// tight reports whether the bytes of a queue are bounded so that it matters. The
+// logs count the bytes of chunks, which the model does not, so there are no
+// followers then.
+func (w *world) tight() bool { return w.options.QueueBytes < 1000 }
+
+// soon returns a duration that no other thing of the world takes.
+func (w *world) soon(d time.Duration) time.Duration {
+	w.unique += time.Microsecond
+	return d + w.unique
+}
+
+// end closes the bus, whatever happens in it.
+func (w *world) end(t require.TestingT) {
+	for _, p := range slices.Concat(w.plugins, w.gone) {
+		p.gate.open()
+	}
+	require.NoError(t, w.bus.Close(context.Background()))
+	if w.waiter != nil {
+		<-w.waiter.result
+	}
+	l := w.bus.Ledger()
+	require.NoError(t, l.Check())
+	require.Zero(t, l.Waiting+l.Running)
+}
+
+// measure returns how the door measures the payloads of the model.
+func measure(t *testing.T) map[modelPayload]int {
+	bus := openBus(t, events.Options{})
+	c := joinBus(t, bus, "measure")
+	sizes := map[modelPayload]int{}
+	for _, pad := range modelPads {
+		for _, header := range []string{"", "h"} {
+			for _, corr := range []string{"", "c"} {
+				p := modelPayload{0, pad, header, corr}
+				tell(t, c, "a", p, p.options()...)
+				for e, err := range c.Replay(t.Context(), "a", events.Last(1)) {
+					require.NoError(t, err)
+					sizes[p] = e.Size()
+				}
+			}
+		}
+	}
+	return sizes
+}
+
+var modelPads = []string{"", strings.Repeat("x", 100)}
+
+// options returns what p has besides the payload.
+func (p modelPayload) options() (options []events.EmitOption) {
+	if p.header != "" {
+		options = append(options, events.Headers(map[string]string{"h": p.header}))
+	}
+	if p.corr != "" {
+		options = append(options, events.CorrelationID(p.corr))
+	}
+	return options
+}
+
+// TestModel lets plugins come, subscribe and emit in every way, read the history,
+// hang, go on, gain and lose rights, drain and leave in any order, while time passes,
+// and compares the bus with the naive one after each step.
 func TestModel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		sizes := measure(t)
 		noDeadline := struct{ rapid.TB }{t} // A bubble has none.
 		rapid.Check(noDeadline, func(t *rapid.T) {
-			bus, err := events.New(events.Options{MaxDepth: 1024, HistoryEvents: -1})
-			require.NoError(t, err)
-			w := &world{bus: bus}
-			defer func() {
-				for _, p := range slices.Concat(w.plugins, w.hung) {
-					p.gate.open()
+			w := newWorld(t, sizes)
+			defer w.end(t)
+			w.join(t)
+			w.join(t)
+			acts := map[string]func(*rapid.T){"": w.check}
+			for name, act := range map[string]struct {
+				weight int
+				do     func(*rapid.T)
+			}{
+				"join": {1, w.join}, "leave": {1, w.leave}, "drain": {1, w.drain}, "return": {1, w.comeBack},
+				"subscribe": {5, w.subscribe}, "receive": {1, w.receive}, "unsubscribe": {1, w.unsubscribe},
+				"emit": {7, w.emit}, "broadcast": {4, w.broadcast}, "wait for room": {3, w.emitWithRoom},
+				"hang": {3, w.hang}, "go on": {3, func(t *rapid.T) { w.goOn(w.plugin(t)) }},
+				"step": {3, func(t *rapid.T) { w.step(t, w.plugin(t)) }}, "press": {2, w.press},
+				"time passes": {2, w.pass}, "rights": {2, w.rights}, "replay": {2, w.replay},
+			} {
+				for i := range act.weight {
+					acts[fmt.Sprint(name, " ", i)] = act.do
 				}
-				require.NoError(t, bus.Close(context.Background()))
-			}()
-			w.join(t)
-			w.join(t)
-			t.Repeat(map[string]func(*rapid.T){
-				"join": func(t *rapid.T) {
-					if len(w.plugins) < 5 {
-						w.join(t)
-					}
-				},
-				"subscribe":   w.subscribe,
-				"emit":        w.emit,
-				"emit more":   w.emit,
-				"unsubscribe": w.unsubscribe,
-				"hang":        w.closeGate,
-				"go on":       func(t *rapid.T) { w.openGate(w.plugin(t)) },
-				"leave":       w.leave,
-				"return": func(*rapid.T) {
-					for _, p := range w.hung {
-						p.gate.open()
-					}
-					w.hung, w.leaks = nil, 0
-				},
-				"": w.check,
-			})
+			}
+			t.Repeat(acts)
 			for _, p := range w.plugins {
-				w.openGate(p)
+				w.goOn(p)
 			}
 			w.check(t)
+			require.NoError(t, w.bus.Idle(context.Background()))
 		})
 	})
+}
+
+// GoString is how a failure prints the subscription.
+func (s *modelSub) GoString() string { return s.what() }
+
+// what names a subscription in the message of a failure.
+func (s *modelSub) what() string {
+	return fmt.Sprintf("subscription %d to %q by %s: rule %d, fair %v, buffer %d, concurrent %d, once %v, filter %v",
+		s.id, s.pattern, s.of.id, s.rule, s.fair, s.buffer, s.many, s.once, s.even)
 }

@@ -154,7 +154,7 @@ func (fairOption) applySubscribe(o *subscribeOptions) error {
 // MaxConcurrent bounds [Concurrent].
 const MaxConcurrent = 1024
 
-// Concurrent lets up to n calls of the handler run at a time, beside the
+// Concurrent lets up to n calls of the handler, if that is more than one, run at a time, beside the
 // plugin's other handlers and in no order.
 func Concurrent(n int) SubscribeOption { return concurrentOption{n} }
 

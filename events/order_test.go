@@ -3,6 +3,7 @@ package events_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -261,6 +262,41 @@ func TestE10NobodyWaitsForAStranger(t *testing.T) {
 			require.EqualValues(t, 100, d.read()[99].Seq())
 		})
 	}
+}
+
+// TestCutOffBeforeItBegins shows that a call of a concurrent handler that has not begun
+// when its client is cut off never does, and that its event is cancelled: not abandoned,
+// which says that a handler runs.
+func TestCutOffBeforeItBegins(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // So that what is spawned does not run at once.
+	const rounds = 200
+	late := 0
+	for range rounds {
+		synctest.Test(t, func(t *testing.T) {
+			bus := openBus(t, events.Options{})
+			c, emitter := joinBus(t, bus, "plugin"), joinBus(t, bus, "emitter")
+			var left atomic.Bool
+			calls := 0
+			listen(t, c, "a", func(context.Context, events.Event) error {
+				calls++
+				if left.Load() {
+					late++
+				}
+				return nil
+			}, events.Concurrent(2))
+			tell(t, emitter, "a", nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = c.Close(ctx) // Whether it has handled it is left to chance.
+			left.Store(true)
+			synctest.Wait()
+			l := bus.Ledger()
+			require.NoError(t, l.Check())
+			require.EqualValues(t, 1, l.Ended())
+			require.EqualValues(t, calls, l.Handled+l.Abandoned)
+		})
+	}
+	require.Less(t, late, rounds/10, "but for one that began in the midst of the end")
 }
 
 // TestConcurrent shows that n calls run at a time and never more, beside the

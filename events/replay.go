@@ -62,6 +62,7 @@ type reader struct {
 	client  *Client
 	pattern topic.Pattern
 	from    From
+	end     uint64 // a Seq after which it reads nothing; 0 for none
 	live    uint64 // the last Seq before the reader began: what follows is live
 
 	begun     bool
@@ -119,7 +120,7 @@ func (r *reader) next(now time.Time) (page []Event, done bool) {
 	b := r.client.bus
 	to := r.live
 	if !r.gathering {
-		to = nothing
+		to = cmp.Or(r.end, nothing)
 		r.miss(max(r.after, r.told), time.Time{})
 	}
 	page, r.after, done = b.history.page(r.after, to, pageSize, r.pattern, r.client, now.UnixNano())
@@ -199,12 +200,19 @@ func (s *Subscription) read() {
 	s.readTo = r.after
 	if done {
 		s.stopReading()
+		if r.end > 0 {
+			s.flag(detached)
+		}
 	}
 	if s.opts.concurrent > 1 {
 		s.spawn()
 	}
 	s.mu.Unlock()
-	if done {
+	switch {
+	case done && r.end > 0: // Its client was succeeded.
+		s.client.checkDrained()
+		b.idle.Tell()
+	case done:
 		s.log.catching = without(s.log.catching, s)
 		b.topology++
 		s.join()
@@ -216,7 +224,7 @@ func (s *Subscription) read() {
 func (s *Subscription) readOn() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.attached {
+	if !s.attached && !s.finishing() {
 		s.stopReading()
 		if s.opts.concurrent > 1 {
 			s.spawn()
@@ -322,6 +330,7 @@ func (c *Client) readPage(r *reader) (page []Event, done bool, err error) {
 	if !r.begun {
 		r.live = b.seq
 	}
+	c.observeAsked(pattern)
 	page, done = r.next(b.clock.Now())
 	return page, done, nil
 }

@@ -49,7 +49,7 @@ func (s *Subscription) ledger() plugbus.Ledger {
 // bus.mu is held.
 func (s *Subscription) empty() bool {
 	l := s.ledger()
-	return l.Waiting == 0 && l.Running == 0
+	return l.Waiting == 0 && l.Running == 0 && !s.finishing()
 }
 
 // Ledger returns the figures of the bus, which balance.
@@ -66,11 +66,16 @@ func (b *Bus) Ledger() plugbus.Ledger {
 	return l
 }
 
-// everyClient yields the clients, and those that ended with a handler that
+// everyClient yields the clients, those aside, and those that ended with a handler that
 // still runs. bus.mu is held.
 func (b *Bus) everyClient() func(yield func(*Client) bool) {
 	return func(yield func(*Client) bool) {
 		for _, c := range b.clients {
+			if !yield(c) {
+				return
+			}
+		}
+		for c := range b.aside {
 			if !yield(c) {
 				return
 			}
@@ -124,9 +129,11 @@ func (s *Subscription) stats() SubscriptionStats {
 // ClientStats say how a client fares.
 type ClientStats struct {
 	ID            string
+	Owner         any    `json:"-"` // of ClientOptions
 	Emitted       uint64 // events that the door accepted
 	Refused       uint64 // acts that it refused
 	Draining      bool
+	Held          bool                // it calls no handler yet
 	Subscriptions []SubscriptionStats // in the order they were made
 }
 
@@ -138,7 +145,7 @@ func (b *Bus) Stats() (clients []ClientStats, ledger plugbus.Ledger) {
 	ledger = b.door
 	ledger.Add(b.past)
 	for c := range b.everyClient() {
-		stats := ClientStats{ID: c.id, Emitted: c.emitted, Refused: c.refused, Draining: c.draining}
+		stats := ClientStats{ID: c.id, Emitted: c.emitted, Refused: c.refused, Draining: c.draining, Owner: c.owner, Held: c.held.Load()}
 		for s := range c.subs {
 			one := s.stats()
 			stats.Subscriptions = append(stats.Subscriptions, one)
@@ -216,7 +223,7 @@ func (b *Bus) look() {
 			late, runs := s.look()
 			busy = busy || runs || c.actor.Running() // It may be about to call one.
 			for range late {
-				slow = append(slow, Slow{c.id, s.pattern.String(), s.site, b.opts.SlowAfter})
+				slow = append(slow, Slow{c.id, s.pattern.String(), s.site, c.owner, b.opts.SlowAfter})
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -66,6 +65,7 @@ type Subscription struct {
 	reader  *reader // while it reads the history
 
 	// Under bus.mu.
+	waits     bool // for its client to succeed another
 	attached  bool // events come to it
 	following bool // it reads its log
 	watched   [2]uint64
@@ -79,8 +79,10 @@ type Subscription struct {
 	page    ring   // from the history
 	readTo  uint64 // events of the queue up to this Seq may be handled
 	lost    map[string]uint64
-	refused uint64             // events that the overflow rule refused to the emitter
-	call    *call              // the running one, if it has a time-out
+	refused uint64 // events that the overflow rule refused to the emitter
+	call    *call  // the running one, if it has a time-out
+	current Event  // the running one, and when it began, if the host observes
+	began   time.Time
 	active  map[*call]struct{} // the calls of a concurrent subscription
 	room    chan struct{}      // closed when emitters that wait for room are to try again
 	timer   *time.Timer        // of Expires
@@ -165,7 +167,7 @@ func (c *Client) subscribe(pattern string, handler Handler, site string, options
 		return nil, err
 	}
 	s := &Subscription{client: c, pattern: p, handler: handler, opts: o, site: site, quiet: make(chan struct{})}
-	s.special = o.once || o.filter != nil || o.timeout > 0
+	s.special = o.once || o.filter != nil || o.timeout > 0 || c.bus.opts.Observe != nil
 	if o.from.kind != fromNow {
 		s.reader = &reader{client: c, pattern: p, from: o.from}
 	}
@@ -218,9 +220,23 @@ func (c *Client) add(s *Subscription) error {
 	b.nextSub++
 	s.id = b.nextSub
 	b.subs++
-	b.topology++
 	c.subs[s] = struct{}{}
-	c.attached.Add(1)
+	c.open.Add(1)
+	if s.waits = c.understudy; !s.waits {
+		s.attach()
+	}
+	if s.opts.expires > 0 {
+		s.timer = time.AfterFunc(s.opts.expires, s.Unsubscribe)
+	}
+	c.observeAsked(s.pattern.String())
+	b.mu.Unlock()
+	return nil
+}
+
+// attach has events come to s from now on. bus.mu is held.
+func (s *Subscription) attach() {
+	b := s.client.bus
+	b.topology++
 	s.attached = true
 	switch {
 	case s.opts.receiver:
@@ -235,14 +251,9 @@ func (c *Client) add(s *Subscription) error {
 		s.readTo = nothing
 		s.join()
 	}
-	if s.opts.expires > 0 {
-		s.timer = time.AfterFunc(s.opts.expires, s.Unsubscribe)
-	}
 	if s.wants() {
 		s.signal(nil)
 	}
-	b.mu.Unlock()
-	return nil
 }
 
 // logFor returns the log of a pattern, which it makes if there is none. bus.mu
@@ -317,11 +328,7 @@ func (s *Subscription) detach() {
 	if !s.attached {
 		return
 	}
-	s.attached = false
-	c, b, l := s.client, s.client.bus, s.log
-	b.subs--
-	b.topology++
-	c.attached.Add(-1)
+	s.leaveBus()
 	if s.following {
 		s.takeOver()
 	}
@@ -329,18 +336,7 @@ func (s *Subscription) detach() {
 	s.flag(detached)
 	s.welcome()
 	s.mu.Unlock()
-	if l != nil {
-		l.catching = without(l.catching, s)
-		l.queued = without(l.queued, s)
-		if s.following {
-			s.following = false
-			l.leave(s)
-		}
-		if len(l.followers) == 0 && len(l.queued) == 0 && len(l.catching) == 0 {
-			b.index.Remove(l.pattern, l)
-			delete(b.logs, l.pattern)
-		}
-	}
+	s.leaveLog()
 	if s.ready.CompareAndSwap(false, true) { // Not the worker's, so ours.
 		s.release()
 		s.ready.Store(false)
@@ -350,41 +346,29 @@ func (s *Subscription) detach() {
 	}
 }
 
-// takeOver moves what s has not yet handled of its log into its queue, but for
-// what the overflow rule has dropped. It detaches s under the log's lock, so that
-// the worker starts nothing of the log any more, and keeps the chunk until then.
+// leaveBus has no more emitters look for s. bus.mu is held.
+func (s *Subscription) leaveBus() {
+	s.attached = false
+	s.client.bus.subs--
+	s.client.bus.topology++
+}
+
+// leaveLog takes s out of its log, and the log out of the bus if nobody else needs it.
 // bus.mu is held.
-func (s *Subscription) takeOver() {
-	l := s.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w := s.flag(detached)
-	from := w >> posShift
-	if w&(running|outside) == running {
-		from++
+func (s *Subscription) leaveLog() {
+	b, l := s.client.bus, s.log
+	if l == nil {
+		return
 	}
-	claimed := max(from, s.claimed.Load())
-	kept := max(claimed, l.next-min(l.next, uint64(s.opts.buffer)))
-	records := append(l.between(s, from, claimed), l.between(s, kept, l.next)...)
-	if gone := l.next - from - uint64(len(records)); gone > 0 {
-		l.lost(s, claimed, kept, s.losses())
-		if end := s.chunk.end.Load(); kept <= end {
-			l.lost(s, end, l.chunks[0].start, s.losses()) // What was too much for the log.
-		}
-		s.counts.Dropped += gone
-		s.missed.Add(gone)
+	l.catching = without(l.catching, s)
+	l.queued = without(l.queued, s)
+	if s.following {
+		s.following = false
+		l.leave(s)
 	}
-	s.slow += l.next - from
-	s.word.Add((l.next - from) << posShift)
-	s.private.Add(int32(len(records)))
-	for s.queue.count > 0 { // It has what the log did not bring, such as broadcasts.
-		records = append(records, s.queue.pop())
-	}
-	slices.SortFunc(records, func(a, b Event) int { return cmp.Compare(a.seq, b.seq) })
-	for i := range records {
-		s.queue.push(&records[i])
+	if len(l.followers) == 0 && len(l.queued) == 0 && len(l.catching) == 0 {
+		b.index.Remove(l.pattern, l)
+		delete(b.logs, l.pattern)
 	}
 }
 
@@ -392,6 +376,10 @@ func (s *Subscription) takeOver() {
 // It returns how many events it cancelled, and whether a call runs. bus.mu is
 // held.
 func (s *Subscription) close() (cancelled int, stillRunning bool) {
+	if s.waits {
+		s.waits = false
+		s.client.bus.subs--
+	}
 	s.detach()
 	s.mu.Lock()
 	before := s.word.Load()
@@ -400,17 +388,29 @@ func (s *Subscription) close() (cancelled int, stillRunning bool) {
 		s.mu.Unlock()
 		return 0, stillRunning
 	}
-	cancelled = s.queue.count + s.page.count
+	cancelled = s.queue.count + s.page.count + s.cancelSpawned()
+	stillRunning = before&running != 0 || len(s.active) > 0
 	s.counts.Cancelled += uint64(cancelled)
+	if s.client.bus.opts.Observe != nil {
+		for i := range s.page.count {
+			s.observe(plugbus.Cancelled, s.page.at(i), time.Time{})
+		}
+		for i := range s.queue.count {
+			s.observe(plugbus.Cancelled, s.queue.at(i), time.Time{})
+		}
+	}
 	s.queue, s.page = queue{}, ring{}
 	s.private.Store(0)
 	s.welcome()
 	s.mu.Unlock()
+	s.client.open.Add(-1) // Not earlier: until the flag is set, the worker may start what waits.
 	if s.timer != nil {
 		s.timer.Stop()
 	}
 	if !stillRunning {
 		s.retire()
+	} else {
+		s.client.checkDrained() // What runs may have been abandoned.
 	}
 	return cancelled, stillRunning
 }

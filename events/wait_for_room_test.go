@@ -3,6 +3,7 @@ package events_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -220,4 +221,31 @@ func TestWaitersAreNotForgotten(t *testing.T) {
 		require.NoError(t, bus.Idle(t.Context()))
 		require.EqualValues(t, pairs*each, handled.Load(), "%v", options)
 	}
+}
+
+// TestWaitForRoomThatADropMakes lets a large event make way for a small one: there is
+// room then for an emitter that waits, although no handler has returned.
+func TestWaitForRoomThatADropMakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := openBus(t, events.Options{QueueBytes: 400})
+		c, emitter := joinBus(t, bus, "plugin"), joinBus(t, bus, "emitter")
+		sized := func(n int) string { return strings.Repeat("x", n) }
+		listen(t, c, "e", closedGate(t).then(nil), events.Fair(), events.Buffer(10))
+		tell(t, emitter, "e", nil)
+		synctest.Wait()
+		tell(t, emitter, "e", sized(300))
+		tell(t, emitter, "e", sized(50))
+		done := make(chan error, 1)
+		go func() {
+			_, err := emitter.Emit(t.Context(), "e", sized(200), events.WaitForRoom())
+			done <- err
+		}()
+		synctest.Wait()
+		require.Empty(t, done)
+		tell(t, emitter, "e", sized(100))
+		synctest.Wait()
+		require.Len(t, done, 1, "the event of 300 bytes was dropped")
+		require.NoError(t, <-done)
+		require.EqualValues(t, 1, bus.Ledger().Dropped)
+	})
 }

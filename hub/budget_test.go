@@ -256,7 +256,7 @@ func TestFailureBudgetSlides(t *testing.T) {
 		want  hub.State
 	}{{12 * time.Second, hub.Quarantined}, {12*time.Second + 1, hub.Ready}} {
 		synctest.Test(t, func(t *testing.T) {
-			h := open(t, hub.Options{})
+			h := open(t, hub.Options{ProbeAfter: -1})
 			s := join(t, h, "a")
 			for range 20 {
 				require.NoError(t, s.Go("panics", func(context.Context) { panic("boo") }))

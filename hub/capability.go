@@ -29,7 +29,7 @@ func (s *Session) Provide(capability discovery.Capability, handler router.Handle
 		return fmt.Errorf("plugin %q provides %q: the handler is nil: %w", s.id, plugbus.CutText(capability.Name), plugbus.ErrInvalid)
 	}
 	lost, err := s.provide(capability, handler, options)
-	if lost {
+	if lost && s.isListed() {
 		s.hub.tellDependants([]string{capability.Name})
 	}
 	return err
@@ -77,7 +77,12 @@ func (s *Session) enlist(name string, route *router.Route) error {
 	if route != nil {
 		s.provided[name] = route
 	}
-	s.hub.provides.add(s.id, name)
+	switch {
+	case s.listed:
+		s.hub.provides.add(s.id, name)
+	case !slices.Contains(s.offers, name):
+		s.offers = append(s.offers, name)
+	}
 	return nil
 }
 
@@ -89,7 +94,11 @@ func (s *Session) delist(name string) error {
 	s.mu.Lock()
 	route := s.provided[name]
 	delete(s.provided, name)
-	s.hub.provides.remove(s.id, name)
+	if s.listed {
+		s.hub.provides.remove(s.id, name)
+	} else {
+		s.offers = slices.DeleteFunc(s.offers, func(other string) bool { return other == name })
+	}
 	s.mu.Unlock()
 	if route != nil {
 		route.Remove()
@@ -103,10 +112,31 @@ func (s *Session) Withdraw(name string) error {
 	s.providing.Lock()
 	err := s.delist(name)
 	s.providing.Unlock()
-	if err == nil {
+	if err == nil && s.isListed() {
 		s.hub.tellDependants([]string{name})
 	}
 	return err
+}
+
+func (s *Session) isListed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listed
+}
+
+// list makes what s provides what its id provides, in the place of what old does, and
+// returns what nobody of the id provides any more.
+func (s *Session) list(old *Session) (lost []string) {
+	old.mu.Lock()
+	old.listed = false
+	old.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = true
+	had := s.hub.provides.replace(s.id, s.offers)
+	lost = slices.DeleteFunc(slices.Clone(had), func(name string) bool { return slices.Contains(s.offers, name) })
+	s.offers = nil
+	return lost
 }
 
 // withAccess adds to the options of a handler what its capability says.
@@ -123,7 +153,7 @@ func withAccess(c discovery.Capability, options []router.HandleOption) []router.
 func (s *Session) serving(name string, handler router.Handler) router.Handler {
 	return func(ctx context.Context, m router.Message) (any, error) {
 		if err := s.finder.CheckInput(name, m.Data()); err != nil {
-			return nil, &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit the capability: " + reasonOf(err)}
+			return nil, misfit(err)
 		}
 		reply, err := handler(ctx, m)
 		if err != nil {
@@ -177,7 +207,7 @@ func reasonOf(err error) string {
 func (s *Session) servingStream(name string, handler router.StreamHandler) router.StreamHandler {
 	return func(ctx context.Context, m router.Message, yield func(any) bool) error {
 		if err := s.finder.CheckInput(name, m.Data()); err != nil {
-			return &plugbus.RemoteError{Code: plugbus.CodeInvalid, Message: "the request does not fit the capability: " + reasonOf(err)}
+			return misfit(err)
 		}
 		var misfit error
 		err := handler(ctx, m, func(chunk any) bool {
@@ -222,13 +252,10 @@ func (s *Session) Candidates(criteria discovery.Criteria) ([]discovery.Candidate
 
 // availability says why a capability cannot be called now, "" if it can.
 func (h *Hub) availability(asker, provider, capability string) string {
-	m := h.member(provider)
+	m, state := h.memberNow(provider)
 	if m == nil {
 		return "not joined"
 	}
-	h.mu.Lock()
-	state := m.state
-	h.mu.Unlock()
 	if state != Ready {
 		return state.String()
 	}
@@ -239,6 +266,20 @@ func (h *Hub) availability(asker, provider, capability string) string {
 		return "the asker may not send to it"
 	}
 	return ""
+}
+
+// memberNow returns a member and its state of one moment: a little later another may have
+// its place.
+func (h *Hub) memberNow(id string) (*member, State) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if id == security.HostID {
+		return h.host, h.host.state
+	}
+	if m := h.members[id]; m != nil {
+		return m, m.state
+	}
+	return nil, 0
 }
 
 // declare declares what the manifest lists. That comes before Start, so that no
@@ -276,6 +317,17 @@ func (h *Hub) tellDependants(lost []string) {
 		for _, name := range names {
 			h.tellDependant(m, name)
 		}
+	}
+}
+
+// tellMissing tells a plugin that has taken the place of another of what it requires and
+// nobody provides, unless it has been told: that may have gone while it started.
+func (h *Hub) tellMissing(m *member, told []string) {
+	h.mu.Lock()
+	missing := slices.DeleteFunc(slices.Clone(m.manifest.Requires), func(name string) bool { return h.provided(name) || slices.Contains(told, name) })
+	h.mu.Unlock()
+	for _, name := range missing {
+		h.tellDependant(m, name)
 	}
 }
 

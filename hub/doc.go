@@ -83,14 +83,46 @@
 // # Lifecycle
 //
 // [Hub.Register] takes plugins in all or none, in the order of what they require.
-// A plugin is starting, ready, draining, stopped, failed, or quarantined: one
-// that panics, exceeds its time or floods more than [Options.FailureBudget] times
-// a minute may do nothing more and gets nothing more, until [Hub.Restore].
+// A plugin is starting, ready, draining, stopped, failed, or quarantined.
 // [Hub.Unregister] and [Hub.Close] handle what waits, call Stop, and then fence
 // the plugin: every call of its session returns [plugbus.ErrClosed], and no call
-// of its handlers starts. [Hub.Replace] puts a new plugin in the place of one, and
-// loses no message. Go cannot end a handler that does not return; [Hub.Leaks] names
-// it until it does.
+// of its handlers starts. Go cannot end a handler that does not return; [Hub.Leaks]
+// names it until it does.
+//
+// [Hub.Replace] puts a new version in the place of a plugin. That starts while the old
+// one serves, and one that does not start leaves the old one serving. If it starts, the
+// place changes hands in one step: no event, message, publication or change of a store
+// is lost, none comes twice, and what both provide is always found. The old one handles
+// the events that it has before any handler of the new one begins.
+//
+// # Quarantine
+//
+// A plugin that panics, exceeds its time or floods more than [Options.FailureBudget]
+// times a minute is put in quarantine, and so is one that the host names to
+// [Hub.Quarantine]: it may do nothing more, and gets nothing more. What runs goes on to
+// its end, and its result is the outcome. What waits ends as undeliverable, and so do the
+// events of later. Messages and publications of later are refused at once, and the sender
+// hears that the recipient is quarantined if it may know of it. Its subscriptions, handlers,
+// watches and capabilities stay. The figures of a subscription and the ledger count what it has
+// missed, a watch of a store goes on where it was, and a replay brings the events back.
+//
+// The hub itself lets a plugin go on, unless the host has put it there: after
+// [Options.ProbeAfter] it probes the plugin on its own worker. One that is well is
+// restored, on probation for a minute, in which one failure sends it back; after each
+// probe that fails, and each failure on probation, the next wait is twice as long, up to
+// [Options.ProbeMax]. A probe costs the plugin no failure, and one that hangs is not
+// repeated while it does. [Hub.Restore] ends every quarantine at once. [Hub.Inspect],
+// [Hub.Explain] and [Hub.Health] say why a plugin is there, and when it is probed; the
+// audit log has each turn and each probe.
+//
+// A plugin is charged for what it does itself. Its handlers' panics, and time-outs by its
+// own limit or the hub's, are its failures; an error that a handler returns is none. A
+// sender is charged for what is refused, and for requests that do not fit a schema. Nobody
+// is charged for a deadline that the sender chose, for a recipient that cannot receive,
+// or for what the host's own middleware does wrong. What still runs of a plugin that has
+// left is never charged to another one of the same id.
+//
+// # Notices
 //
 // The hub tells what happens by events of its own: "plugin:registered",
 // "plugin:unregistered", "plugin:replaced", "plugin:quarantined",
@@ -104,4 +136,7 @@
 // [Hub.Ledger] counts how deliveries of events and messages ended, and always
 // balances. [Hub.Inspect] returns everything, by plugin. What was accepted and not
 // handled, and nobody waits for, the host finds among the [Hub.DeadLetters].
+//
+// An [Observer] gets an observation of each act and delivery, for metrics and traces, on
+// a goroutine of its own. It costs nothing where there is none, and delays nobody.
 package hub

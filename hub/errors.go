@@ -22,6 +22,14 @@ var (
 	// because the plugin was busy with something else all the time.
 	ErrBusy = errors.New("hub: the plugin's worker was busy")
 
+	// ErrQuarantined matches what [Hub.Health] says of a plugin in quarantine, and the
+	// error of [Hub.Quarantine] for one that the host has put there already.
+	ErrQuarantined = errors.New("hub: the plugin is in quarantine")
+
+	// ErrReplacing matches the error of a [Hub.Replace] of a plugin that is being
+	// replaced already.
+	ErrReplacing = errors.New("hub: the plugin is being replaced")
+
 	// ErrDuplicate matches the error of a registration under an id that is in
 	// use. It matches nothing else: the plugin that has the id keeps it.
 	ErrDuplicate = errors.New("hub: the id is in use")
@@ -71,30 +79,6 @@ type PanicError struct {
 // Error says what panicked.
 func (e *PanicError) Error() string { return fmt.Sprintf("%s panicked: %s", e.What, e.Value) }
 
-// A cutError is an error of a plugin, with its text as it was on the plugin's
-// worker: to ask for it again may give another, a panic, or no end.
-type cutError struct {
-	text string
-	err  error
-}
-
-func (e *cutError) Error() string { return e.text }
-func (e *cutError) Unwrap() error { return e.err }
-
-// cut returns err with its text. It runs on the plugin's worker.
-func cut(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &cutError{textOf(err), err}
-}
-
 // textOf returns the text of an error of a plugin, whose methods may panic, or end
 // their goroutine.
-func textOf(err error) string {
-	text, ok := panics.Read(func() string { return err.Error() })
-	if !ok {
-		text = fmt.Sprintf("an error of type %T whose text cannot be had", err)
-	}
-	return plugbus.CutText(text)
-}
+func textOf(err error) string { return panics.ErrorText(err) }

@@ -147,7 +147,8 @@ func ExampleSession_CreateStore() {
 	// closed: <nil>
 }
 
-// A plugin is replaced while others send to it.
+// A new version takes the place of a plugin. One that does not start leaves the old one
+// serving.
 func ExampleHub_Replace() {
 	ctx := context.Background()
 	h, err := hub.New(hub.Options{Policy: security.AllowAll()})
@@ -161,11 +162,16 @@ func ExampleHub_Replace() {
 	if err := h.Replace(ctx, &Counter{version: "1.1.0"}); err != nil {
 		panic(err)
 	}
+	broken := hub.Func(hub.Manifest{ID: "counter", Version: "1.2.0"}, func(context.Context, *hub.Session) error {
+		return errors.New("no dictionary")
+	})
+	fmt.Println(h.Replace(ctx, broken))
 	snapshot := h.Inspect()
 	counter, _ := snapshot.Plugin("counter")
 	fmt.Println(counter.Version, counter.State)
 	fmt.Println(router.Send[int](ctx, h.Host(), "counter", "count", "to be"))
 	// Output:
+	// register plugin "counter": start: no dictionary
 	// 1.1.0 ready
 	// 2 <nil>
 }

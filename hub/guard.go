@@ -14,10 +14,11 @@ import (
 // nothing that was cached before such a change holds after it.
 type guard struct {
 	*security.Subject
-	provides  *providers            // of the hub
-	turns     atomic.Uint32         // odd while the plugin is quarantined
-	refused   atomic.Uint64         // acts
-	onRefusal func(plugbus.Refusal) // counts floods; may be nil
+	provides  *providers             // of the hub
+	turns     atomic.Uint32          // odd while the plugin is quarantined
+	hint      atomic.Pointer[string] // what it learns of that
+	refused   atomic.Uint64          // acts
+	onRefusal func(plugbus.Refusal)  // counts floods; may be nil
 }
 
 const turnBits = 32
@@ -30,8 +31,12 @@ func (g *guard) version(policy uint64, turns uint32) uint64 {
 // quarantined reports whether the plugin is quarantined.
 func (g *guard) quarantined() bool { return g.turns.Load()&1 != 0 }
 
-// turn takes the plugin into quarantine or out of it. hub.mu is held.
-func (g *guard) turn() { g.turns.Add(1) }
+// turn takes the plugin into quarantine, with what it may know of that, or out of it.
+// hub.mu is held.
+func (g *guard) turn(hint string) {
+	g.hint.Store(&hint)
+	g.turns.Add(1)
+}
 
 func (g *guard) Version() uint64 { return g.version(g.Subject.Version(), g.turns.Load()) }
 
@@ -71,14 +76,19 @@ func (g *guard) PermitAt(at uint64, verb plugbus.Verb, object string) *plugbus.P
 
 // Refuse implements [plugbus.Guard].
 func (g *guard) Refuse(r plugbus.Refusal) error {
-	if r.Reason == plugbus.ReasonQuarantined && r.Hint == "" {
-		r.Hint = "the plugin failed too often; the host lets it go on with Hub.Restore"
+	if hint := g.hint.Load(); r.Reason == plugbus.ReasonQuarantined && hint != nil && *hint != "" {
+		r.Hint = *hint // What else the act would take does not matter now.
 	}
+	g.charge(r)
+	return g.Subject.Refuse(r)
+}
+
+// charge counts a refusal, also one that was recorded elsewhere.
+func (g *guard) charge(r plugbus.Refusal) {
 	g.refused.Add(1)
 	if g.onRefusal != nil {
 		g.onRefusal(r)
 	}
-	return g.Subject.Refuse(r)
 }
 
 // A hubGuard is the guard of the hub's own client, which may emit the hub's own

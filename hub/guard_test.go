@@ -41,6 +41,6 @@ func TestGuardVersionsGrow(t *testing.T) {
 		require.Equal(t, last, g.PermitPattern(plugbus.VerbSubscribe, "x.*", false).Version)
 		require.Equal(t, turn%2 == 0, permit.Allowed())
 		require.True(t, g.PermitAt(last, plugbus.VerbEmit, "x").Allowed())
-		g.turn()
+		g.turn("")
 	}
 }

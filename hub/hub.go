@@ -32,15 +32,19 @@ type Options struct {
 	Policy *security.Policy
 
 	// Logger gets what the host should know: plugins that come and go, fail or
-	// hang, alerts. If nil, nothing is logged.
+	// hang, alerts. If nil, nothing is logged. Its handler is called on goroutines of
+	// their own; whoever logs waits for that, a plugin too, but for no more than a second.
+	// Until it has returned then, what else the hub, or the same plugin, logs is dropped
+	// and counted. Its Enabled is called where something is logged, and must neither
+	// block nor end its goroutine.
 	Logger *slog.Logger
 
-	// Events configures the events. Its Actors, Clock, InAudience, OnFailure
-	// and OnSlow belong to the hub, and must be nil.
+	// Events configures the events. Its Actors, Clock, InAudience, OnFailure,
+	// OnSlow and Observe belong to the hub, and must be nil.
 	Events events.Options
 
-	// Router configures the messages. Its Actors, Clock, OnFailure, OnServed and
-	// OnSlow belong to the hub, and must be nil.
+	// Router configures the messages. Its Actors, Clock, OnFailure, OnServed,
+	// OnSlow and Observe belong to the hub, and must be nil.
 	Router router.Options
 
 	// StoreDir is the directory of the persistent stores, those that were made with
@@ -50,7 +54,7 @@ type Options struct {
 	StoreDir string
 
 	// Store configures the stores. Its Actors, Clock, Logger, OwnerQuota, OnFailure,
-	// OnSlow and OnChange belong to the hub, and must be nil; so must its Backend if
+	// OnSlow, OnChange and Observe belong to the hub, and must be nil; so must its Backend if
 	// there is a StoreDir. The hub closes the Backend, also if New fails.
 	Store store.Options
 
@@ -75,10 +79,33 @@ type Options struct {
 	// OnAlert is called with each alert, by that goroutine too.
 	OnAlert func(security.Alert)
 
+	// Observer gets what is needed for metrics and traces. If nil, nothing is spent on
+	// it. What it is owed when the hub closes it still gets; what it calls must not wait
+	// for Close, unless with its own context.
+	Observer Observer
+
+	// ObserverQueue bounds the observations that wait for the Observer, of about 250
+	// bytes each; the hub keeps room for twice as many. If zero, it is 8,192. At most
+	// 1,048,576.
+	ObserverQueue int
+
 	// FailureBudget is how many failures a minute a plugin may have before it is
-	// quarantined. A failure is a panic, a time-out of a handler, or 200 refused
-	// acts. If zero, it is 5; if negative, no plugin is quarantined.
+	// quarantined. A failure is a panic, an end of the goroutine (runtime.Goexit), a
+	// time-out of a handler that its sender did not choose, or 200 refused acts. If
+	// zero, it is 5; if negative, no plugin is quarantined but by [Hub.Quarantine].
 	FailureBudget int
+
+	// ProbeAfter is how long after the beginning of a quarantine the hub probes the
+	// plugin, on its own worker: one that is a [HealthChecker] is well if Health returns
+	// nil within the WaitLimit, and another if its worker is free by then. One that is
+	// well is restored, on probation (see [Probation]). After a probe that fails the wait
+	// for the next is doubled. If zero, it is 30 seconds; if negative, there are no
+	// probes, and only [Hub.Restore] ends a quarantine.
+	ProbeAfter time.Duration
+
+	// ProbeMax bounds the wait between two probes. If zero, it is 30 minutes, or
+	// ProbeAfter if that is longer; otherwise at least ProbeAfter.
+	ProbeMax time.Duration
 
 	// WaitLimit bounds every wait for a plugin, beside the caller's context:
 	// for Start, Stop, and what a plugin that leaves still has to handle. If
@@ -98,6 +125,7 @@ const hubID = "hub"
 type Hub struct {
 	opts      Options
 	logger    *slog.Logger
+	writes    *logDesk // of the logger
 	clock     *clock.Clock
 	log       *audit.Log
 	authority *security.Authority
@@ -107,9 +135,13 @@ type Hub struct {
 	stores    *store.DB
 	actors    *actor.Group
 	desk      *desk
+	observer  *observatory // nil without Options.Observer
 	host      *member
-	self      *events.Client // emits the hub's own events
-	unclosed  *atomic.Bool   // shared with the clean-up of a hub that was forgotten
+	self      *events.Client  // emits the hub's own events
+	begun     chan struct{}   // closed when Close begins
+	cutoff    context.Context //nolint:containedctx // Done when no plugin has any more time to leave.
+	cut       context.CancelCauseFunc
+	unclosed  *atomic.Bool // shared with the clean-up of a hub that was forgotten
 
 	provides providers
 	losses   atomic.Int64  // of requirements, of which a plugin is being told
@@ -119,6 +151,7 @@ type Hub struct {
 	members  map[string]*member
 	order    []*member            // as they became ready
 	gone     map[*member]struct{} // that left, with something that still runs
+	asked    map[*asked]struct{}  // plugins for their manifests
 	closing  bool
 	closed   chan struct{} // when Close has ended
 	report   Report
@@ -128,17 +161,17 @@ type Hub struct {
 // New returns a hub without plugins. The host ends it by [Hub.Close].
 func New(o Options) (*Hub, error) {
 	var errs []error
-	if e := &o.Events; e.Actors != nil || e.Clock != nil || e.InAudience != nil || e.OnFailure != nil || e.OnSlow != nil {
-		errs = append(errs, fmt.Errorf("hub: Options.Events.Actors, Clock, InAudience, OnFailure and OnSlow belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	if e := &o.Events; e.Actors != nil || e.Clock != nil || e.InAudience != nil || e.OnFailure != nil || e.OnSlow != nil || e.Observe != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Events.Actors, Clock, InAudience, OnFailure, OnSlow and Observe belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
-	if r := &o.Router; r.Actors != nil || r.Clock != nil || r.OnFailure != nil || r.OnServed != nil || r.OnSlow != nil {
-		errs = append(errs, fmt.Errorf("hub: Options.Router.Actors, Clock, OnFailure, OnServed and OnSlow belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	if r := &o.Router; r.Actors != nil || r.Clock != nil || r.OnFailure != nil || r.OnServed != nil || r.OnSlow != nil || r.Observe != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Router.Actors, Clock, OnFailure, OnServed, OnSlow and Observe belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
 	if o.Discovery.Availability != nil || o.Discovery.Clock != nil {
 		errs = append(errs, fmt.Errorf("hub: Options.Discovery.Availability and Clock belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
-	if s := &o.Store; s.Actors != nil || s.Clock != nil || s.Logger != nil || s.OwnerQuota != nil || s.OnFailure != nil || s.OnSlow != nil || s.OnChange != nil {
-		errs = append(errs, fmt.Errorf("hub: Options.Store.Actors, Clock, Logger, OwnerQuota, OnFailure, OnSlow and OnChange belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
+	if s := &o.Store; s.Actors != nil || s.Clock != nil || s.Logger != nil || s.OwnerQuota != nil || s.OnFailure != nil || s.OnSlow != nil || s.OnChange != nil || s.Observe != nil {
+		errs = append(errs, fmt.Errorf("hub: Options.Store.Actors, Clock, Logger, OwnerQuota, OnFailure, OnSlow, OnChange and Observe belong to the hub, and must be nil: %w", plugbus.ErrInvalid))
 	}
 	if o.StoreDir != "" && o.Store.Backend != nil {
 		errs = append(errs, fmt.Errorf("hub: both Options.StoreDir and Options.Store.Backend are set; expected one of them: %w", plugbus.ErrInvalid))
@@ -149,20 +182,31 @@ func New(o Options) (*Hub, error) {
 	if o.MaxPlugins < 0 {
 		errs = append(errs, fmt.Errorf("hub: Options.MaxPlugins is %d; expected at least 1, or 0 for 10000: %w", o.MaxPlugins, plugbus.ErrInvalid))
 	}
+	o.ProbeAfter = cmp.Or(o.ProbeAfter, 30*time.Second)
+	if o.ProbeMax < 0 || o.ProbeMax > 0 && o.ProbeMax < o.ProbeAfter {
+		errs = append(errs, fmt.Errorf("hub: Options.ProbeMax is %v; expected at least ProbeAfter, which is %v, or 0 for 30m: %w", o.ProbeMax, o.ProbeAfter, plugbus.ErrInvalid))
+	}
+	o.ProbeMax = cmp.Or(o.ProbeMax, max(30*time.Minute, o.ProbeAfter))
+	if o.ObserverQueue < 0 || o.ObserverQueue > maxObserverQueue {
+		errs = append(errs, fmt.Errorf("hub: Options.ObserverQueue is %d; expected 1 to %d, or 0 for %d: %w", o.ObserverQueue, maxObserverQueue, defaultObserverQueue, plugbus.ErrInvalid))
+	}
 	o.WaitLimit = cmp.Or(o.WaitLimit, 30*time.Second)
 	o.MaxPlugins = cmp.Or(o.MaxPlugins, 10_000)
 	o.FailureBudget = cmp.Or(o.FailureBudget, 5)
-	logger := o.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
+	room := newLogRoom(o.Logger)
+	writes, logger := room.desk()
 	if o.Audit.Logger == nil {
 		o.Audit.Logger = logger
 	}
 	h := &Hub{
-		opts: o, logger: logger, clock: clock.New(), actors: actor.NewGroup(), desk: newDesk(logger), unclosed: new(atomic.Bool),
+		opts: o, logger: logger, writes: writes, clock: clock.New(), actors: actor.NewGroup(), desk: newDesk(logger), unclosed: new(atomic.Bool),
 		members: map[string]*member{}, gone: map[*member]struct{}{}, closed: make(chan struct{}),
 	}
+	if o.Observer != nil {
+		h.observer = newObservatory(o.Observer, cmp.Or(max(0, o.ObserverQueue), defaultObserverQueue), logger)
+	}
+	h.begun, h.asked = make(chan struct{}), map[*asked]struct{}{}
+	h.cutoff, h.cut = context.WithCancelCause(context.Background())
 	errs = append(errs, h.open())
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, h.discardStores())
@@ -204,11 +248,13 @@ func (h *Hub) open() (err error) {
 	errs = append(errs, err)
 	eo := h.opts.Events
 	eo.Actors, eo.Clock = h.actors, h.clock
+	eo.Observe = h.observer.taker()
 	eo.InAudience, eo.OnFailure, eo.OnSlow = h.inAudience, h.eventFailed, h.eventSlow
 	h.bus, err = events.New(eo)
 	errs = append(errs, err)
 	ro := h.opts.Router
 	ro.Actors, ro.Clock = h.actors, h.clock
+	ro.Observe = h.observer.taker()
 	ro.OnFailure, ro.OnServed, ro.OnSlow = h.messageFailed, h.served, h.messageSlow
 	h.router, err = router.New(ro)
 	errs = append(errs, err)
@@ -245,8 +291,11 @@ func (h *Hub) Explain(id string, verb plugbus.Verb, object string) security.Expl
 	e := h.authority.Explain(id, verb, object)
 	h.explainStore(&e)
 	if m := h.member(id); m != nil && m.session.guard.quarantined() {
+		h.mu.Lock()
+		story := m.story(h.clock.Now())
+		h.mu.Unlock()
 		e.Allowed, e.Reason = false, plugbus.ReasonQuarantined
-		e.Layers = append([]security.Layer{{Name: "quarantine", Reason: plugbus.ReasonQuarantined, Detail: "the plugin failed too often"}}, e.Layers...)
+		e.Layers = append([]security.Layer{{Name: "quarantine", Reason: plugbus.ReasonQuarantined, Detail: story}}, e.Layers...)
 		e.Remedy = fmt.Sprintf("let the plugin go on: Hub.Restore(%q)", id)
 	}
 	return e

@@ -3,7 +3,7 @@ package hub
 import (
 	"cmp"
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -14,19 +14,22 @@ import (
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/router"
+	"github.com/plugbus/plugbus/security"
 	"github.com/plugbus/plugbus/store"
 )
 
 // A Snapshot is the state of a hub at one moment.
 type Snapshot struct {
-	Plugins []PluginInfo // in the order of their ids; the host's own session is one of them
-	Ledger  plugbus.Ledger
-	Router  router.Stats // its mailboxes are those of Plugins
-	History events.HistoryStats
-	Stores  store.Stats
-	Audit   audit.Stats
-	Desk    DeskStats
-	Policy  uint64 // the version of the policy in force
+	Plugins  []PluginInfo // in the order of their ids; the host's own session is one of them
+	Ledger   plugbus.Ledger
+	Router   router.Stats // its mailboxes are those of Plugins
+	History  events.HistoryStats
+	Stores   store.Stats
+	Audit    audit.Stats
+	Desk     DeskStats
+	Logger   LoggerStats
+	Observer ObserverStats
+	Policy   uint64 // the version of the policy in force
 }
 
 // A PluginInfo says how a plugin fares.
@@ -47,6 +50,7 @@ type PluginInfo struct {
 	Watches       []store.WatchStats     // of stores
 	Capabilities  []discovery.Capability // that it provides now
 	Goroutines    []string               // the functions of Session.Go that run
+	Quarantine    Quarantine             // the one that lasts, or the last one
 }
 
 // Plugin returns what the snapshot says of a plugin, and whether it has it.
@@ -75,7 +79,7 @@ func (h *Hub) Inspect() Snapshot {
 	clients, ledger := h.bus.Stats()
 	messages := h.router.Stats()
 	ledger.Add(messages.Ledger)
-	snapshot := Snapshot{Ledger: ledger, Router: messages, History: h.bus.History(), Stores: h.stores.Stats(), Audit: h.log.Stats(), Desk: h.desk.stats(), Policy: h.authority.Version()}
+	snapshot := Snapshot{Ledger: ledger, Router: messages, History: h.bus.History(), Stores: h.stores.Stats(), Audit: h.log.Stats(), Logger: h.writes.stats(), Desk: h.desk.stats(), Observer: h.observer.figures(), Policy: h.authority.Version()}
 	policy := h.authority.Policy()
 	provided := map[string][]discovery.Capability{}
 	for _, r := range h.index.Snapshot() {
@@ -83,10 +87,11 @@ func (h *Hub) Inspect() Snapshot {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now := h.clock.Now()
 	for _, m := range h.everyMember() {
 		info := PluginInfo{
 			Manifest: m.manifest.clone(), State: m.state, Since: m.since,
-			Failures: m.failed, LastError: m.lastError, Slow: m.slow, Goroutines: m.session.names(),
+			Failures: m.failed, LastError: m.lastError, Slow: m.slow, Goroutines: m.session.names(), Quarantine: m.quarantine(now),
 		}
 		if grant, ok := policy.Grant(m.manifest.ID); ok {
 			info.Trust = grant.Trust
@@ -94,46 +99,61 @@ func (h *Hub) Inspect() Snapshot {
 		if m == h.host {
 			info.Trust = plugbus.Verified
 		}
-		_, gone := h.gone[m]
-		if !gone {
+		if m == h.host || h.members[m.manifest.ID] == m {
 			info.Capabilities = provided[m.manifest.ID]
 		}
 		var own events.ClientStats
 		for _, c := range clients {
-			if c.ID == m.manifest.ID && (own.ID == "" || c.Draining == gone) { // The id may have joined again.
+			if c.Owner == m {
 				own = c
 			}
 		}
 		info.Emitted, info.Refused, info.Subscriptions = own.Emitted, m.session.guard.refused.Load(), own.Subscriptions
 		for _, b := range messages.Mailboxes {
-			if b.ID == m.manifest.ID && (info.Mailbox.ID == "" || b.Draining == gone) {
+			if b.Owner == m {
 				info.Mailbox = b
+				info.Mailbox.Owner = nil
 			}
 		}
 		info.Sent = info.Mailbox.Sent
 		for _, s := range snapshot.Stores.Stores {
 			for _, w := range s.Watches {
-				if w.Plugin == m.manifest.ID && !gone {
+				if w.Owner == m {
+					w.Owner = nil
 					info.Watches = append(info.Watches, w)
 				}
 			}
 		}
 		snapshot.Plugins = append(snapshot.Plugins, info)
 	}
-	slices.SortFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
+	for i := range snapshot.Router.Mailboxes {
+		snapshot.Router.Mailboxes[i].Owner = nil
+	}
+	for _, s := range snapshot.Stores.Stores {
+		for i := range s.Watches {
+			s.Watches[i].Owner = nil
+		}
+	}
+	slices.SortStableFunc(snapshot.Plugins, func(a, b PluginInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return snapshot
 }
 
 // everyMember returns the members, the host's and those that left included of
-// which something runs. hub.mu is held.
+// which something runs: of one id first the one that has joined, then the one that is to
+// take its place, and then those before. hub.mu is held.
 func (h *Hub) everyMember() []*member {
 	h.forget()
 	all := []*member{h.host}
 	for _, m := range h.members {
 		all = append(all, m)
 	}
+	for _, m := range h.members {
+		if m.successor != nil {
+			all = append(all, m.successor)
+		}
+	}
 	for m := range h.gone {
-		if m != h.host && m != h.members[m.manifest.ID] { // As one is whose place is kept for its successor.
+		if m != h.host && m != h.members[m.manifest.ID] {
 			all = append(all, m)
 		}
 	}
@@ -144,19 +164,20 @@ func (h *Hub) everyMember() []*member {
 // cannot end it.
 type Leak struct {
 	Plugin string
-	Kind   string // "handler", "goroutine" or "call"
-	Name   string // the pattern, the type of message, the watch or validator with its store, the name given to Session.Go, or what was called
+	Kind   string // "handler", "goroutine", "call", or "callback" for the host's own
+	Name   string // the pattern, or "ReceiveEvent", the type of message, the watch or validator with its store, the name given to Session.Go, or what was called
 	Site   string // where a handler was set, as file:line; "" for a validator
 }
 
 // Leaks returns the handlers that were abandoned and still run, the other calls
 // into plugins, such as Start and Stop, that did not return in time, and the goroutines of
 // sessions that have ended. A Manifest that did not return is listed under the
-// host, since its plugin has no id yet. It is empty when all is well.
+// host, since its plugin has no id yet; and so are the host's own callbacks for which
+// [Hub.Close] has waited in vain, and its Logger while that hangs. It is empty when all is well.
 func (h *Hub) Leaks() []Leak {
 	var leaks []Leak
 	for _, l := range h.bus.Leaks() {
-		leaks = append(leaks, Leak{l.Plugin, "handler", l.Pattern, l.Site})
+		leaks = append(leaks, Leak{l.Plugin, "handler", cmp.Or(l.Pattern, "ReceiveEvent"), l.Site})
 	}
 	for _, l := range h.router.Leaks() {
 		leaks = append(leaks, Leak{l.Plugin, "handler", l.Type, l.Site})
@@ -164,14 +185,29 @@ func (h *Hub) Leaks() []Leak {
 	for _, l := range h.stores.Leaks() {
 		leaks = append(leaks, Leak{l.Plugin, "handler", l.What + " of store " + l.Store, l.Site})
 	}
+	for _, name := range h.callbacks() {
+		leaks = append(leaks, Leak{Plugin: security.HostID, Kind: "callback", Name: name})
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for a := range h.asked {
+		if a.late || h.closing {
+			leaks = append(leaks, Leak{Plugin: security.HostID, Kind: "call", Name: a.name})
+		}
+	}
 	for _, m := range h.everyMember() {
 		for _, call := range m.stuck {
 			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "call", Name: call})
 		}
+		if m.session.writes.sticks() {
+			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "call", Name: "Session.Logger"})
+		}
 		if m.state != Stopped && m.state != Failed {
 			continue
+		}
+		// Whoever called may not have noticed yet that the session has ended.
+		if call := m.session.tasks.runs(); call != "" && !slices.Contains(m.stuck, call) {
+			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "call", Name: call})
 		}
 		for _, name := range m.session.names() {
 			leaks = append(leaks, Leak{Plugin: m.manifest.ID, Kind: "goroutine", Name: name})
@@ -196,7 +232,8 @@ func (p PluginHealth) Well() bool { return p.State == Ready && p.Err == nil }
 // Health asks every plugin that is a [HealthChecker], and returns what it knows
 // of all, in the order of their ids. A plugin that does not answer before ctx is
 // done, or the hub's wait limit is over, is not well: the error then matches
-// [ErrBusy] if it was busy with something else.
+// [ErrBusy] if it was busy with something else. One in quarantine is not asked: its
+// error matches [ErrQuarantined], and says why it is there and when it is probed.
 func (h *Hub) Health(ctx context.Context) []PluginHealth {
 	h.mu.Lock()
 	members := slices.SortedFunc(maps.Values(h.members), func(a, b *member) int { return cmp.Compare(a.manifest.ID, b.manifest.ID) })
@@ -204,7 +241,7 @@ func (h *Hub) Health(ctx context.Context) []PluginHealth {
 	for i, m := range members {
 		result[i] = PluginHealth{Plugin: m.manifest.ID, State: m.state}
 		if m.state == Quarantined {
-			result[i].Err = errors.New(m.lastError)
+			result[i].Err = fmt.Errorf("%w: %s", ErrQuarantined, m.story(h.clock.Now()))
 		}
 	}
 	h.mu.Unlock()

@@ -1,13 +1,11 @@
 package hub
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
@@ -30,8 +28,17 @@ func (h *Hub) Unregister(ctx context.Context, id string) error {
 		return h.unknown("unregister", id)
 	}
 	m.become(Draining)
+	next := m.successor
 	h.mu.Unlock()
-	_, err := h.leave(ctx, m, false)
+	if next != nil {
+		next.hurry()
+	}
+	_, err := h.leave(ctx, m)
+	if next != nil { // It must not go on as a plugin that has left.
+		limited, cancel := h.limited(ctx)
+		defer cancel()
+		err = errors.Join(err, await(limited, next.left))
+	}
 	m.logLeft(err)
 	if err != nil {
 		err = fmt.Errorf("hub: unregister %q: %w", id, err)
@@ -51,21 +58,33 @@ func text(err error) string {
 	return err.Error()
 }
 
-// leave drains, stops and fences a member, and takes it out of the hub; or, with
-// handover, all but that its mail stays for its successor, for which it keeps the
-// place. It waits no longer than ctx and the wait limit. If the member leaves
-// already, it only waits for that. What was cut off is returned apart, so that
-// nobody looks for it in the error, which may be the plugin's own.
-func (h *Hub) leave(ctx context.Context, m *member, handover bool) (undone cutOff, err error) {
+// leave drains, stops and fences a member, and takes it out of the hub, unless another
+// has its place already. It waits no longer than ctx and the wait limit. If the member
+// leaves already, it only waits for that; if it has taken the place of one that has not
+// left, first for that. What was cut off is returned apart, so that nobody looks for it
+// in the error, which may be the plugin's own.
+func (h *Hub) leave(ctx context.Context, m *member) (undone cutOff, err error) {
 	limited, cancel := h.limited(ctx)
 	defer cancel()
+	fading, cancelFading := h.fading(limited)
+	defer cancelFading()
 	if actor.Owner(ctx) == m.actor {
 		cancel() // A handler of the plugin lets its own plugin go, and cannot wait for itself.
 	}
 	h.mu.Lock()
-	leaving, failed := m.leaving, m.state == Failed
+	leaving, failed, before := m.leaving, m.state == Failed, m.before
 	m.leaving = true
 	h.mu.Unlock()
+	if before != nil {
+		if actor.Owner(ctx) == before.actor {
+			cancel() // The same, from a handler of the one whose place it has.
+		}
+		if await(limited, m.settled) != nil {
+			before.hurry()
+			<-m.settled // It takes no time now.
+		}
+	}
+	m.finishTelling()
 	if leaving {
 		if err := await(limited, m.left); err != nil {
 			return undone, fmt.Errorf("it is leaving already, and has not left: %w", err)
@@ -75,19 +94,14 @@ func (h *Hub) leave(ctx context.Context, m *member, handover bool) (undone cutOf
 	defer close(m.left)
 	var errs []error
 	if failed {
-		m.session.closeClients(limited) // What waits for it is cancelled: it never joined.
+		undone = m.session.closeClients(limited) // What waits for it is cancelled: it never joined.
 	} else {
-		errs = append(errs, m.stop(limited, handover), undone.add(m.session.client.Close(limited)))
-		if handover {
-			errs = append(errs, undone.add(m.session.mail.Handover(limited)))
-		} else {
-			errs = append(errs, undone.add(m.session.mail.Close(limited)))
-		}
-		errs = append(errs, undone.shut(limited, m.session.keeper))
+		errs = append(errs, m.stop(limited), undone.add(m.session.client.Close(limited)))
+		errs = append(errs, undone.add(m.session.mail.Close(limited)), undone.shut(limited, m.session.keeper))
 		m.session.finder.Close()
 	}
 	m.session.close()
-	_ = await(limited, m.session.quiet) // The names say it better.
+	_ = await(fading, m.session.quiet) // The names say it better.
 	if names := m.session.names(); len(names) > 0 {
 		errs = append(errs, fmt.Errorf("functions of Session.Go have not returned: %q", names))
 	}
@@ -97,15 +111,19 @@ func (h *Hub) leave(ctx context.Context, m *member, handover bool) (undone cutOf
 	if !failed {
 		m.become(Stopped)
 	}
-	if h.members[m.manifest.ID] == m && !handover {
+	if h.members[m.manifest.ID] == m {
 		delete(h.members, m.manifest.ID)
+		m.lost = h.provides.forget(m.manifest.ID)
 	}
+	m.yields = false
 	h.order = slices.DeleteFunc(h.order, func(other *member) bool { return other == m })
-	m.lost = h.provides.forget(m.manifest.ID)
+	m.undone.cancelled += undone.cancelled
+	m.undone.abandoned += undone.abandoned
+	m.problem = errors.Join(errs...)
 	h.gone[m] = struct{}{}
 	h.forget()
 	h.mu.Unlock()
-	if !handover && !failed { // What failed to start was not there for anybody.
+	if !failed { // What failed to start was not there for anybody.
 		h.tellDependants(m.lost)
 	}
 	return undone, errors.Join(errs...)
@@ -146,8 +164,8 @@ func (m *member) logLeft(err error) {
 }
 
 // stop drains the plugin and tells it that it leaves.
-func (m *member) stop(ctx context.Context, handover bool) error {
-	m.beginDrain(handover)
+func (m *member) stop(ctx context.Context) error {
+	m.beginDrain()
 	stopper, ok := m.plugin.(Stopper)
 	if !ok {
 		return nil
@@ -169,15 +187,10 @@ func (m *member) stop(ctx context.Context, handover bool) error {
 	return nil
 }
 
-// beginDrain ends the flow of events, messages and changes of stores to the plugin, or
-// with handover keeps the messages for its successor.
-func (m *member) beginDrain(handover bool) {
+// beginDrain ends the flow of events, messages and changes of stores to the plugin.
+func (m *member) beginDrain() {
 	m.session.client.BeginDrain()
 	m.session.keeper.BeginDrain()
-	if handover {
-		m.session.mail.Hold()
-		return
-	}
 	m.session.mail.BeginDrain()
 }
 
@@ -201,154 +214,8 @@ func await(ctx context.Context, done <-chan struct{}) error {
 // held.
 func (h *Hub) forget() {
 	for m := range h.gone {
-		if len(m.stuck) == 0 && len(m.session.names()) == 0 && m.session.client.Ended() && m.session.mail.Ended() && m.session.keeper.Ended() {
+		if !m.yields && len(m.stuck) == 0 && !m.session.writes.sticks() && m.session.tasks.runs() == "" && len(m.session.names()) == 0 && m.session.client.Ended() && m.session.mail.Ended() && m.session.keeper.Ended() {
 			delete(h.gone, m)
 		}
 	}
-}
-
-// A Report says what was not done when a hub closed.
-type Report struct {
-	// Cancelled counts the deliveries that waited until there was no more time.
-	Cancelled int
-
-	// Abandoned counts the handlers that had not returned by then.
-	Abandoned int
-
-	// Problems say what went wrong, plugin by plugin.
-	Problems []Problem
-
-	// Leaks are what still runs.
-	Leaks []Leak
-
-	// Ledger is the final state of the books.
-	Ledger plugbus.Ledger
-}
-
-// A Problem is what went wrong when a plugin left.
-type Problem struct {
-	Plugin string
-	Err    error
-}
-
-// with returns the report with how a plugin left.
-func (r Report) with(id string, undone cutOff, err error) Report {
-	if err == nil {
-		return r
-	}
-	r.Problems = append(r.Problems, Problem{id, err})
-	r.Cancelled += undone.cancelled
-	r.Abandoned += undone.abandoned
-	return r
-}
-
-// Clean reports whether everything was done and nothing is left.
-func (r Report) Clean() bool {
-	return r.Cancelled == 0 && r.Abandoned == 0 && len(r.Problems) == 0 && len(r.Leaks) == 0
-}
-
-// Close ends the hub: nothing is accepted any more, what waits is handled, the
-// plugins are stopped in the reverse order of their start, and the audit log is
-// flushed. It waits no longer than ctx and, for each plugin, the wait limit. The
-// report says what was not done; the error is ctx.Err() if ctx was done before
-// all was, or that of a sink of the audit log. Later calls wait for the first and
-// return the same; but one with the context of a call into a plugin, for which the
-// first may wait, returns [ErrClosed] until that is done.
-func (h *Hub) Close(ctx context.Context) (Report, error) {
-	h.mu.Lock()
-	if h.closing {
-		h.mu.Unlock()
-		return h.awaitClose(ctx)
-	}
-	h.closing = true
-	h.unclosed.Store(false)
-	leaving := slices.Clone(h.order)
-	for _, m := range h.members {
-		if m.state == Starting && !slices.Contains(leaving, m) {
-			leaving = append(leaving, m)
-		}
-	}
-	for _, m := range leaving {
-		m.become(Draining)
-	}
-	h.mu.Unlock()
-	if actor.Owner(ctx) != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = outlive(ctx)
-		defer cancel()
-	}
-
-	h.bus.CloseIntake()
-	h.router.CloseIntake()
-	for _, m := range leaving {
-		m.beginDrain(false)
-	}
-	var report Report
-	for _, m := range slices.Backward(leaving) {
-		undone, err := h.leave(ctx, m, false)
-		m.logLeft(err)
-		report = report.with(m.manifest.ID, undone, err)
-	}
-	undone, err := h.leave(ctx, h.host, false)
-	report = report.with(security.HostID, undone, err)
-	err = h.shut(ctx)
-	report.Leaks = h.Leaks()
-	report.Ledger = h.Ledger()
-	h.report, h.closeErr = report, err
-	close(h.closed)
-	if !report.Clean() {
-		h.logger.WarnContext(ctx, "the hub has closed, but not everything was done",
-			"cancelled", report.Cancelled, "abandoned", report.Abandoned, "problems", len(report.Problems), "leaks", len(report.Leaks))
-	}
-	return report, err
-}
-
-// awaitClose returns what the first call of Close returned.
-func (h *Hub) awaitClose(ctx context.Context) (Report, error) {
-	inside := actor.Owner(ctx) != nil
-	if inside {
-		ctx = ended(ctx)
-	}
-	err := await(ctx, h.closed)
-	if inside && err != nil {
-		return Report{}, fmt.Errorf("the hub closes already, and may wait for this very call: %w", ErrClosed)
-	}
-	if err != nil {
-		return Report{}, fmt.Errorf("hub: wait for the hub to close: %w", err)
-	}
-	return h.report, h.closeErr
-}
-
-// outlive returns the context for a handler that closes the hub: its own ends
-// when its plugin leaves, which must not cut off those that come after.
-func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, limited := ctx.Deadline()
-	ctx = context.WithoutCancel(ctx)
-	if limited {
-		return context.WithDeadline(ctx, deadline)
-	}
-	return ctx, func() {}
-}
-
-// shut ends the parts.
-func (h *Hub) shut(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, h.opts.WaitLimit)
-	defer cancel()
-	var errs []error
-	told := h.desk.close()
-	_ = h.self.Close(limited) // It has no subscriptions.
-	_ = h.bus.Close(limited)  // Its clients have left.
-	_ = h.router.Close(limited)
-	errs = append(errs, h.stores.Close(limited))
-	if len(h.Leaks()) > 0 || actor.Owner(ctx) != nil {
-		_ = h.actors.Close(ended(limited)) // Who leaks, or closes the hub, is not waited for again.
-	} else if err := h.actors.Close(limited); err != nil {
-		errs = append(errs, fmt.Errorf("hub: a worker has not ended: %w", err))
-	}
-	h.record(audit.Entry{Event: "hub.closed", Actor: security.HostID, Admin: true})
-	errs = append(errs, h.log.Close(limited))
-	if err := await(limited, told); err != nil { // Last, so that the host's own code keeps nothing else from its end.
-		errs = append(errs, fmt.Errorf("hub: a callback of the host (NoticeBoard or OnAlert) has not returned: %w", err))
-	}
-	return cmp.Or(ctx.Err(), errors.Join(errs...))
 }

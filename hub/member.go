@@ -4,15 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/plugbus/plugbus"
-	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/discovery"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/internal/actor"
 	"github.com/plugbus/plugbus/internal/chain"
+	"github.com/plugbus/plugbus/internal/panics"
 	"github.com/plugbus/plugbus/router"
 	"github.com/plugbus/plugbus/security"
 	"github.com/plugbus/plugbus/store"
@@ -57,6 +57,10 @@ type member struct {
 	refusals atomic.Uint64 // toward the failure budget
 	started  bool          // Start returned nil in time; of the worker
 	left     chan struct{} // closed when it has left
+	held     bool          // it was made to take the place of another
+	settled  chan struct{} // closed when it has that place for itself; nil if it is not held
+
+	turning sync.Mutex // held from a turn of its quarantine until that has been told; taken before hub.mu
 
 	// Under hub.mu.
 	state     State
@@ -66,9 +70,16 @@ type member struct {
 	failed    uint64      // since it joined
 	lastError string
 	slow      uint64
-	stuck     []string        // calls that have not returned
-	lost      []string        // what it provided when it left
-	telling   map[string]bool // the losses that it is being told of, and whether they happened again meanwhile
+	stuck     []string           // calls that have not returned
+	lost      []string           // what it provided when it left
+	undone    cutOff             // when it left
+	problem   error              // what went wrong when it left
+	telling   map[string]bool    // the losses that it is being told of, and whether they happened again meanwhile
+	ward      ward               // its quarantine
+	successor *member            // who starts, to take its place
+	before    *member            // whose place it has taken, and who has not left
+	hurry     context.CancelFunc // ends its Start, if it is held, or its leaving, if it was replaced
+	yields    bool               // it was replaced, and has not left
 }
 
 // join makes the member's session.
@@ -86,11 +97,15 @@ func (m *member) join(subject *security.Subject) (err error) {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	m.actor = h.actors.New()
-	fail := func(what string, err error) { m.failure(what, err, true) }
+	o.Owner, ro.Owner, so.Owner = m, m, m
+	o.Held, ro.Held, so.Held = m.held, m.held, m.held
+	fail := m.broke
 	s := &Session{
-		hub: h, id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor, fail), ctx: ctx, end: end,
-		manifest: m.manifest, provided: map[string]*router.Route{}, goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail,
+		hub: h, id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor), ctx: ctx, end: end,
+		manifest: m.manifest, provided: map[string]*router.Route{}, goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail, listed: !m.held,
 	}
+	desk, voice := h.writes.desk()
+	s.writes, s.voice = desk, voice.With("plugin", id)
 	o.Context, o.Actor = ctx, m.actor
 	ro.Context, ro.Actor = ctx, m.actor
 	so.Context, so.Actor = ctx, m.actor
@@ -104,7 +119,7 @@ func (m *member) join(subject *security.Subject) (err error) {
 	if s.client, err = h.bus.Client(id, o); err != nil {
 		return err
 	}
-	if s.finder, err = h.index.Client(id, discovery.ClientOptions{Guard: g, Version: m.manifest.Version}); err != nil {
+	if s.finder, err = h.index.Client(id, discovery.ClientOptions{Guard: g, Version: m.manifest.Version, Held: m.held}); err != nil {
 		_ = s.client.Close(ctx) // It has nothing yet.
 		return err
 	}
@@ -113,7 +128,7 @@ func (m *member) join(subject *security.Subject) (err error) {
 		s.finder.Close()
 		return err
 	}
-	if s.mail, err = h.router.Client(id, ro); err != nil { // The last one, since it may have mail already.
+	if s.mail, err = h.router.Client(id, ro); err != nil {
 		_ = s.client.Close(ctx) // The same.
 		_ = s.keeper.Close(ctx)
 		s.finder.Close()
@@ -138,10 +153,29 @@ type valueless struct{ context.Context } //nolint:containedctx // It is a contex
 
 func (valueless) Value(any) any { return nil }
 
-// limited returns a context that ends with ctx and after the wait limit, and has
-// no values.
+// limited returns a context that ends with ctx, after the wait limit, and when the hub
+// closes and has no more time for plugins. It has no values.
 func (h *Hub) limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(valueless{ctx}, h.opts.WaitLimit)
+	limited, cut := context.WithCancelCause(valueless{ctx})
+	stop := context.AfterFunc(h.cutoff, func() { cut(context.Cause(h.cutoff)) })
+	limited, cancel := context.WithTimeout(limited, h.opts.WaitLimit)
+	return because{limited}, func() {
+		stop()
+		cancel()
+		cut(nil)
+	}
+}
+
+// A because is a context whose end has the reason for which it was made to end: that there
+// is no more time is not that somebody did not want to wait.
+type because struct{ context.Context } //nolint:containedctx // It is a context.
+
+func (c because) Err() error {
+	err := c.Context.Err()
+	if err != nil && context.Cause(c.Context) == context.DeadlineExceeded { //nolint:errorlint // It is the value.
+		return context.DeadlineExceeded
+	}
+	return err
 }
 
 // An inside is the context of a call into a plugin. Its only value says whose
@@ -166,14 +200,28 @@ func ended(ctx context.Context) context.Context {
 //
 //nolint:contextcheck // The call ends with the caller's context and with the session's.
 func (m *member) call(ctx context.Context, name string, f func(ctx context.Context) error) error {
+	_, err := m.attempt(ctx, name, m.session.fail, f)
+	return err
+}
+
+// attempt is call, but that fail hears of it if f does not return by itself; and if it
+// has not returned in time, over is closed when it has.
+//
+//nolint:contextcheck // The same.
+func (m *member) attempt(ctx context.Context, name string, fail func(what string, err error), f func(ctx context.Context) error) (over <-chan struct{}, err error) {
 	limited, cancel := context.WithTimeout(inside{ctx, m.actor.NewContext(ctx, chain.Chain{})}, m.hub.opts.WaitLimit)
 	defer cancel()
 	defer context.AfterFunc(m.session.ctx, cancel)()
-	hung, err := m.session.tasks.do(limited, name, func() error { return cut(f(limited)) })
-	if hung != nil {
-		m.stick(name, func() { <-hung }) //nolint:errcheck // What comes too late is thrown away.
+	hung, err := m.session.tasks.do(limited, name, fail, func() error { return panics.Returned(f(limited)) })
+	if hung == nil {
+		return nil, err
 	}
-	return err
+	returned := make(chan struct{})
+	m.stick(name, func() {
+		<-hung // What comes too late is thrown away.
+		close(returned)
+	})
+	return returned, err
 }
 
 // stick remembers a call that has not returned, until it does.
@@ -196,117 +244,6 @@ func (m *member) stick(name string, wait func()) {
 func (m *member) become(s State) {
 	m.state = s
 	m.since = m.hub.clock.Now()
-}
-
-// floodRefusals is how many refused acts count as one failure.
-const floodRefusals = 200
-
-// refused counts a refused act. That some may not have a broadcast is not its
-// sender's fault, nor that the validator of a store fails.
-func (m *member) refused(r plugbus.Refusal) {
-	if r.Reason == plugbus.ReasonQuarantined || r.Reason == plugbus.ReasonRecipientCannotReceive ||
-		r.Reason == plugbus.ReasonCheckFailed && r.Verb == plugbus.VerbWrite {
-		return
-	}
-	if m.refusals.Add(1)%floodRefusals == 0 {
-		m.failure("flood", fmt.Errorf("%d acts refused, the last for %s", floodRefusals, r.Reason), true)
-	}
-}
-
-// failure notes that the plugin failed. If it counts, and the budget is used up,
-// the plugin is quarantined.
-func (m *member) failure(what string, err error, counts bool) {
-	h := m.hub
-	now, cause := h.clock.Now(), textOf(err)
-	h.mu.Lock()
-	m.failed++
-	last := plugbus.CutText(what + ": " + cause)
-	m.lastError = last
-	over := counts && m.overBudget(now) && m.state == Ready && m != h.host
-	if over {
-		m.become(Quarantined)
-		m.session.guard.turn()
-	}
-	h.mu.Unlock()
-	attrs := []any{"what", what, "error", cause}
-	if stack := stackOf(err); stack != "" {
-		attrs = append(attrs, "stack", stack)
-	}
-	m.session.logger.Error("the plugin failed", attrs...)
-	if !over {
-		return
-	}
-	reason := fmt.Sprintf("more than %d failures a minute", h.opts.FailureBudget)
-	m.session.logger.Error("the plugin is quarantined: it may do nothing more, and gets nothing more, until Hub.Restore", "reason", reason, "last", what)
-	record := h.record(audit.Entry{
-		Event: "plugin.quarantined", Actor: hubID, Target: m.manifest.ID, Admin: true,
-		Details: []audit.Detail{{Key: "why", Value: reason}, {Key: "last", Value: last}},
-	})
-	h.announce(Notice{Event: EventQuarantined, Plugin: m.manifest.ID, Version: m.manifest.Version, Reason: reason})
-	h.alert(security.Alert{
-		Kind: security.PluginQuarantined, Severity: security.High, Plugin: m.manifest.ID,
-		Count: uint64(h.opts.FailureBudget) + 1, Threshold: uint64(h.opts.FailureBudget), Time: now, Record: record,
-	})
-}
-
-// stackOf returns the stack of a panic, or "". A plugin may return one of these errors
-// itself, as a nil pointer too.
-func stackOf(err error) string {
-	switch p := err.(type) { //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
-	case *PanicError:
-		if p != nil {
-			return p.Stack
-		}
-	case *events.PanicError:
-		if p != nil {
-			return p.Stack
-		}
-	case *router.PanicError:
-		if p != nil {
-			return p.Stack
-		}
-	case *store.PanicError:
-		if p != nil {
-			return p.Stack
-		}
-	}
-	return ""
-}
-
-// overBudget counts a failure, and reports whether it is one more than the
-// budget has for a minute. hub.mu is held.
-func (m *member) overBudget(now time.Time) (over bool) {
-	budget := m.hub.opts.FailureBudget
-	if budget < 0 {
-		return false
-	}
-	if len(m.failures) == budget {
-		over = now.Sub(m.failures[0]) <= time.Minute
-		m.failures = slices.Delete(m.failures, 0, 1)
-	}
-	m.failures = append(m.failures, now)
-	return over
-}
-
-// Restore ends the quarantine of a plugin, which goes on with what it had
-// subscribed to, and with what the stores that it watches still keep of the changes. The error matches [ErrUnknownPlugin] or [plugbus.ErrInvalid].
-func (h *Hub) Restore(id string) error {
-	m := h.member(id)
-	if m == nil {
-		return h.unknown("restore", id)
-	}
-	h.mu.Lock()
-	if m.state != Quarantined {
-		state := m.state
-		h.mu.Unlock()
-		return fmt.Errorf("hub: restore %q: the plugin is %v, not quarantined: %w", id, state, plugbus.ErrInvalid)
-	}
-	m.become(Ready)
-	m.failures = nil
-	m.session.guard.turn()
-	h.mu.Unlock()
-	m.session.keeper.Wake()
-	h.record(audit.Entry{Event: "plugin.restored", Actor: security.HostID, Target: id, Admin: true})
-	h.announce(Notice{Event: EventRestored, Plugin: id, Version: m.manifest.Version})
-	return nil
+	m.callOff()
+	m.plan()
 }

@@ -24,8 +24,8 @@ const (
 	EventRegistered   = "plugin:registered"
 	EventUnregistered = "plugin:unregistered"
 	EventReplaced     = "plugin:replaced"
-	EventQuarantined  = "plugin:quarantined"
-	EventRestored     = "plugin:restored"
+	EventQuarantined  = "plugin:quarantined" // Reason is "host", or what was too much
+	EventRestored     = "plugin:restored"    // Reason is "probe" or "host"
 	EventAlert        = "security:alert"
 )
 
@@ -39,6 +39,7 @@ type desk struct {
 	queue   []func()
 	running bool
 	closed  bool
+	hung    bool // Close has given up on a call
 	dropped uint64
 	panics  uint64
 	done    chan struct{} // closed when closed and not running
@@ -76,7 +77,7 @@ func (d *desk) run() {
 	for {
 		d.mu.Lock()
 		if len(d.queue) == 0 {
-			d.queue, d.running = nil, false
+			d.queue, d.running, d.hung = nil, false, false
 			if d.closed {
 				close(d.done)
 			}
@@ -119,6 +120,21 @@ func (d *desk) close() <-chan struct{} {
 		}
 	}
 	return d.done
+}
+
+// giveUp drops what waits behind a call that has not returned.
+func (d *desk) giveUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.dropped += uint64(len(d.queue))
+	d.queue, d.hung = nil, d.running
+}
+
+// hangs reports whether Close has given up on a call that has not returned.
+func (d *desk) hangs() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.hung
 }
 
 // DeskStats say how the calls into the host's own code fare.

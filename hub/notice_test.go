@@ -103,11 +103,14 @@ func TestNoticeBoardThatBlocks(t *testing.T) {
 		require.ErrorContains(t, err, "a callback of the host (NoticeBoard or OnAlert) has not returned")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, 30*time.Second, time.Since(start))
-		require.True(t, report.Clean(), "the plugins have nothing to do with it")
+		require.Empty(t, report.Problems, "the plugins have nothing to do with it")
+		require.Equal(t, []hub.Leak{{Plugin: "host", Kind: "callback", Name: "NoticeBoard or OnAlert"}}, report.Leaks)
+		require.EqualValues(t, 1200-1, h.Inspect().Desk.Dropped, "nothing is told after Close")
 		require.Contains(t, written, "hub.closed")
 		close(release)
 		synctest.Wait()
-		require.Zero(t, h.Inspect().Desk.Waiting, "what waited is told")
+		require.Empty(t, h.Leaks())
+		require.Zero(t, h.Inspect().Desk.Waiting)
 	})
 }
 
@@ -139,7 +142,8 @@ func TestNoticeBoardReentry(t *testing.T) {
 	require.NoError(t, h.Unregister(t.Context(), "a"))
 	report, err := h.Close(t.Context())
 	require.ErrorContains(t, err, "has not returned")
-	require.True(t, report.Clean())
+	require.Empty(t, report.Problems)
+	require.Equal(t, []hub.Leak{{Plugin: "host", Kind: "callback", Name: "NoticeBoard or OnAlert"}}, report.Leaks)
 }
 
 // TestNoticesToPlugins shows that a plugin hears of the hub's own events only if

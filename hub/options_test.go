@@ -57,7 +57,7 @@ func TestOptionMistakes(t *testing.T) {
 	})
 	require.Nil(t, h)
 	require.ErrorIs(t, err, plugbus.ErrInvalid)
-	for _, mistake := range []string{"Options.WaitLimit", "Options.MaxPlugins", "Options.Events.Actors, Clock, InAudience, OnFailure and OnSlow", "Buffer", "Capacity"} {
+	for _, mistake := range []string{"Options.WaitLimit", "Options.MaxPlugins", "Options.Events.Actors, Clock, InAudience, OnFailure, OnSlow and Observe", "Buffer", "Capacity"} {
 		require.ErrorContains(t, err, mistake)
 	}
 	for _, o := range []events.Options{

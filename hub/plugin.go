@@ -42,8 +42,10 @@ type EventReceiver interface {
 	ReceiveEvent(ctx context.Context, e events.Event) error
 }
 
-// A HealthChecker says whether it is well when [Hub.Health] asks. It runs like a
-// handler, so a plugin that hangs cannot answer.
+// A HealthChecker says whether it is well when [Hub.Health] asks, or when it is in
+// quarantine and the hub probes whether to let it go on: see [Options.ProbeAfter]. It
+// runs like a handler, so a plugin that hangs cannot answer. In quarantine every act of
+// its session is refused, so Health looks at what the plugin has itself.
 type HealthChecker interface {
 	Health(ctx context.Context) error
 }

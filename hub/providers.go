@@ -41,6 +41,15 @@ func (p *providers) remove(id, name string) {
 	})
 }
 
+// replace makes names what a plugin provides, and returns what it provided before.
+func (p *providers) replace(id string, names []string) (had []string) {
+	p.change(id, func(before []string) []string {
+		had = before
+		return slices.Clone(names)
+	})
+	return had
+}
+
 // forget removes all that a plugin provides, and returns it.
 func (p *providers) forget(id string) (had []string) {
 	p.change(id, func(names []string) []string {

@@ -41,7 +41,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 		if err := h.start(ctx, m); err != nil {
 			undo := context.WithoutCancel(ctx) // What has started is stopped, even if ctx is why.
 			for _, m := range slices.Backward(ordered) {
-				_, _ = h.leave(undo, m, false) // The error of Start is what matters.
+				_, _ = h.leave(undo, m) // The error of Start is what matters.
 			}
 			return err
 		}
@@ -86,25 +86,58 @@ func (h *Hub) manifest(ctx context.Context, m *member) error {
 		err      error
 	}
 	got := make(chan result, 1)
+	a := &asked{name: fmt.Sprintf("Manifest of %T", m.plugin)}
+	if !h.ask(a) {
+		return ErrClosed
+	}
 	h.actors.Go(func() { // Ends with Manifest.
 		orderly := false
 		defer func() {
 			if !orderly {
-				got <- result{err: failure("Manifest", recover())}
+				err := failure("Manifest", recover())
+				h.answered(a)
+				got <- result{err: err}
 			}
 		}()
 		manifest := m.plugin.Manifest().clone()
 		orderly = true
+		h.answered(a)
 		got <- result{manifest: manifest}
 	})
 	select {
 	case r := <-got:
 		m.manifest = r.manifest
 		return r.err
+	case <-h.begun:
+		return fmt.Errorf("Manifest has not returned: %w", ErrClosed)
 	case <-limited.Done():
-		h.host.stick(fmt.Sprintf("Manifest of %T", m.plugin), func() { <-got })
+		h.mu.Lock()
+		a.late = true
+		h.mu.Unlock()
 		return fmt.Errorf("Manifest has not returned: %w", limited.Err())
 	}
+}
+
+// An asked is a call of Manifest that has not returned.
+type asked struct {
+	name string
+	late bool // nobody waits for it any more; under hub.mu
+}
+
+// ask notes a call of Manifest, unless the hub closes: then there is none.
+func (h *Hub) ask(a *asked) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closing {
+		h.asked[a] = struct{}{}
+	}
+	return !h.closing
+}
+
+func (h *Hub) answered(a *asked) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.asked, a)
 }
 
 func (h *Hub) isClosing() bool {
@@ -248,15 +281,25 @@ func (h *Hub) sort(members []*member, leaving *member) ([]*member, error) {
 	return ordered, nil
 }
 
-// start starts a plugin that has been entered.
-func (h *Hub) start(ctx context.Context, m *member) error {
+// launch has the plugin's Start called, and records it if that fails.
+func (h *Hub) launch(ctx context.Context, m *member) error {
 	err := m.call(ctx, "Start", m.begin)
 	if err != nil {
-		h.record(audit.Entry{
-			Event: "plugin.failed", Actor: m.manifest.ID, Admin: true,
-			Details: []audit.Detail{{Key: "stage", Value: "start"}, {Key: "error", Value: textOf(err)}},
-		})
+		h.recordFailed(m, "start", err)
 	}
+	return err
+}
+
+func (h *Hub) recordFailed(m *member, stage string, err error) {
+	h.record(audit.Entry{
+		Event: "plugin.failed", Actor: m.manifest.ID, Admin: true,
+		Details: []audit.Detail{{Key: "stage", Value: stage}, {Key: "error", Value: textOf(err)}},
+	})
+}
+
+// start starts a plugin that has been entered.
+func (h *Hub) start(ctx context.Context, m *member) error {
+	err := h.launch(ctx, m)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if m.state != Starting { // The hub was closed meanwhile.
@@ -276,7 +319,11 @@ func (h *Hub) start(ctx context.Context, m *member) error {
 func (m *member) begin(ctx context.Context) (err error) {
 	defer func() {
 		if !m.started {
-			m.session.closeClients(ctx)
+			undone := m.session.closeClients(ctx)
+			m.hub.mu.Lock()
+			m.undone.cancelled += undone.cancelled // If the hub closes, its report has it.
+			m.undone.abandoned += undone.abandoned
+			m.hub.mu.Unlock()
 		}
 	}()
 	if r, ok := m.plugin.(EventReceiver); ok {
@@ -294,7 +341,9 @@ func (m *member) begin(ctx context.Context) (err error) {
 		return err
 	}
 	m.started = true
-	m.session.mail.Settle() // If it takes the place of another, it has its mail from here on.
+	if m.held {
+		m.session.tasks.hold() // Nothing more is called before it has its place.
+	}
 	return nil
 }
 

@@ -12,60 +12,83 @@ import (
 	"github.com/plugbus/plugbus/security"
 )
 
-// Replace puts a plugin in the place of the one that has joined under its id. The
-// old one gets nothing new, handles the events that it has, is stopped, and is
-// fenced; the new one starts with a session of its own. Messages and publications
-// that come meanwhile, and those that still waited, are kept for the new one; but
-// messages of a type that it does not handle are undeliverable. Events are not
-// kept: a plugin that needs those of the meantime starts its subscription with the
-// history. Nor are its capabilities found until the new plugin provides them.
+// Replace puts a plugin in the place of the one that has joined under its id, and loses
+// nothing: no event, message, publication or change of a store, and none comes twice.
 //
-// When ctx is done before the old plugin has ended, or the hub's wait limit is
-// over, what runs is abandoned, which is no error: Leaks names it. If the new
-// plugin does not start, neither of them is there any more, what waited is
-// cancelled, and the error is a [*RegisterError]. The error also matches
-// [ErrUnknownPlugin] for an id that has not joined, or [ErrClosed].
+// First the new plugin starts, while the old one keeps serving everything. Its session
+// acts at once, as the id, with its grant and its rates. What it opens to be called is
+// checked at once and held: subscriptions, handlers, capabilities, watches and
+// validators, and no function of it is called but Start. If Start fails, or does not
+// return in time, or the policy no longer lets the plugin have its place, or the hub
+// closes, the new plugin is discarded with all that it has opened, its Stop being called
+// if it had started, and the old one has not noticed; but what the new one did, such as
+// to write to a store, is done.
+//
+// If Start succeeds, the place changes hands in one step. Of each event one of the two
+// has all deliveries: the old one up to this step, the new one after it, for which a
+// subscription that begins with the history begins here. Messages and publications that
+// wait are for the new one, in their order; those of a type that it does not handle are
+// undeliverable. The watches of the old one end with the revision that the store has,
+// and those of the new one begin after it. What both provide is never absent from what
+// others find, and a [Dependant] hears of what only the old one did.
+//
+// Then the old one handles the events and changes that it has, what it runs ends, its
+// Stop is called, and it is fenced. Until that is done no handler of the new one begins.
+// When ctx is done before, or the hub's wait limit is over, what waits for the old one is
+// cancelled and what runs is abandoned, which is no error: Leaks names it. So is what
+// waits and runs when a handler of the old one itself calls Replace with its own context,
+// since nobody can wait for it. After Replace has returned no call of the old one starts,
+// and the validators of its stores are those that the new one has set; there is none
+// between them, and meanwhile those of the old one decide.
+//
+// A plugin in quarantine can be replaced; the new one is ready. A plugin that is
+// unregistered while the new one starts leaves, and the new one does not join.
+//
+// The error is a [*RegisterError] if the new plugin does not join, as that of
+// [Hub.Register]. It matches [ErrUnknownPlugin] for an id that has not joined or leaves,
+// [ErrReplacing] for one that is being replaced already, or [ErrClosed].
 func (h *Hub) Replace(ctx context.Context, p Plugin) error {
 	m, err := h.newMember(ctx, p)
 	if err != nil {
 		return err
 	}
-	old, err := h.makeWay(m)
+	starting, hurry := context.WithCancel(ctx)
+	defer hurry()
+	m.held, m.settled, m.hurry = true, make(chan struct{}), hurry
+	old, err := h.engage(m) //nolint:contextcheck // A session outlives the call.
 	if err != nil {
 		return err
 	}
-	id := m.manifest.ID
-	if actor.Owner(ctx) == old.actor {
-		var cancel context.CancelFunc
-		ctx, cancel = outlive(ctx) // The new plugin starts when the old one's contexts have ended.
-		defer cancel()
-	}
-	_, err = h.leave(ctx, old, true)
-	old.logLeft(err)
-	problem := text(err)
-	if err := h.succeed(ctx, old, m); err != nil {
-		h.router.Drop(id)
-		h.record(audit.Entry{
-			Event: "plugin.unregistered", Actor: security.HostID, Target: id, Admin: true,
-			Details: []audit.Detail{{Key: "version", Value: old.manifest.Version}, {Key: "problem", Value: "its successor has not started: " + textOf(err)}},
-		})
-		h.announce(Notice{Event: EventUnregistered, Plugin: id, Version: old.manifest.Version})
-		h.tellDependants(old.lost)
+	failed := h.launch(starting, m)
+	leaving, hurry := context.WithCancel(ctx)
+	defer hurry()
+	lost, err := h.succeed(old, m, failed, hurry)
+	if err != nil {
+		h.discard(ctx, m)
 		return err
 	}
+	h.tellDependants(lost)
+	h.tellMissing(m, lost)
+	if actor.Owner(ctx) == old.actor {
+		var cancel context.CancelFunc
+		ctx, cancel = outlive(ctx) // The old one's contexts have ended when the new one settles.
+		defer cancel()
+	}
+	_, err = h.leave(leaving, old)
+	old.logLeft(err)
+	err = errors.Join(err, m.settle(ctx))
 	h.record(audit.Entry{
-		Event: "plugin.replaced", Actor: security.HostID, Target: id, Admin: true,
-		Details: []audit.Detail{{Key: "version", Value: m.manifest.Version}, {Key: "before", Value: old.manifest.Version}, {Key: "problem", Value: problem}},
+		Event: "plugin.replaced", Actor: security.HostID, Target: m.manifest.ID, Admin: true,
+		Details: []audit.Detail{{Key: "version", Value: m.manifest.Version}, {Key: "before", Value: old.manifest.Version}, {Key: "problem", Value: text(err)}},
 	})
 	m.session.logger.InfoContext(ctx, "the plugin was replaced", "version", m.manifest.Version, "before", old.manifest.Version)
-	h.announce(Notice{Event: EventReplaced, Plugin: id, Version: m.manifest.Version})
-	h.tellDependants(old.lost) // Of which the new one may lack some.
+	h.announce(Notice{Event: EventReplaced, Plugin: m.manifest.ID, Version: m.manifest.Version})
 	return nil
 }
 
-// makeWay checks whether m may take the place of the plugin with its id, and lets
-// that one drain.
-func (h *Hub) makeWay(m *member) (old *member, err error) {
+// engage checks whether m may take the place of the plugin with its id, and gives it a
+// session that is held.
+func (h *Hub) engage(m *member) (old *member, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	id := m.manifest.ID
@@ -75,43 +98,119 @@ func (h *Hub) makeWay(m *member) (old *member, err error) {
 		return nil, fmt.Errorf("replace %q: %w", id, ErrClosed)
 	case old == nil || old.state != Ready && old.state != Quarantined:
 		return nil, fmt.Errorf("replace %q: %w", id, ErrUnknownPlugin)
+	case old.successor != nil || old.before != nil:
+		return nil, fmt.Errorf("replace %q: %w; wait until that is done", id, ErrReplacing)
 	}
-	probe, err := h.authority.Join(id)
+	subject, err := h.authority.Join(id)
 	if err != nil { // The policy no longer has it.
 		return nil, &RegisterError{id, "policy", err}
 	}
-	defer probe.Leave()
-	if err := h.mayDeclare(probe, m.manifest); err != nil {
+	err = h.mayDeclare(subject, m.manifest)
+	if err == nil {
+		_, err = h.sort([]*member{m}, old)
+	}
+	if err != nil {
+		subject.Leave()
 		return nil, err
 	}
-	if _, err := h.sort([]*member{m}, old); err != nil {
-		return nil, err
+	if err := m.join(subject); err != nil {
+		return nil, &RegisterError{id, "policy", err}
 	}
-	old.become(Draining)
+	m.become(Starting)
+	old.successor = m
 	return old, nil
 }
 
-// succeed enters and starts m in the place of old, which has left.
-func (h *Hub) succeed(ctx context.Context, old, m *member) error {
-	id := m.manifest.ID
+// succeed puts m, whose Start has returned failed, in the place of old, and returns what
+// nobody of the id provides any more. From then on hurry cuts the leaving of old short.
+func (h *Hub) succeed(old, m *member, failed error, hurry context.CancelFunc) (lost []string, err error) {
+	lost, err = h.change(old, m, failed, hurry)
+	if e, ok := errors.AsType[*RegisterError](err); ok && failed == nil && !errors.Is(err, ErrClosed) {
+		h.recordFailed(m, e.Stage, e.Err)
+	}
+	return lost, err
+}
+
+// change is succeed, but for the record: one step, under hub.mu.
+func (h *Hub) change(old, m *member, failed error, hurry context.CancelFunc) (lost []string, err error) {
 	h.mu.Lock()
-	if h.members[id] == old {
-		delete(h.members, id)
+	defer h.mu.Unlock()
+	id := m.manifest.ID
+	old.successor = nil
+	switch {
+	case h.closing && failed != nil:
+		err = &RegisterError{id, "start", fmt.Errorf("%w: %w", ErrClosed, failed)}
+	case h.closing:
+		err = &RegisterError{id, "start", ErrClosed}
+	case old.state != Ready && old.state != Quarantined:
+		err = &RegisterError{id, "start", fmt.Errorf("%w: the one whose place it was to take has left meanwhile", ErrUnknownPlugin)}
+	case failed != nil:
+		err = &RegisterError{id, "start", failed}
+	default:
+		err = h.maySucceed(m)
 	}
-	if h.closing {
-		h.mu.Unlock()
-		return fmt.Errorf("replace %q: %w", id, ErrClosed)
+	s, was := m.session, old.session
+	for _, take := range []func() error{ // All of them can, or the first cannot.
+		func() error { return s.client.Succeed(was.client) },
+		func() error { return s.mail.Succeed(was.mail) },
+		func() error { return s.keeper.Succeed(was.keeper) },
+		func() error { return s.finder.Succeed(was.finder) },
+	} {
+		if err == nil {
+			err = take()
+		}
 	}
-	err := h.enter(m) //nolint:contextcheck // A session outlives the call.
-	h.mu.Unlock()
 	if err != nil {
-		return err
+		if m.state == Starting {
+			m.become(Draining)
+		}
+		if failed != nil && !h.closing {
+			m.become(Failed)
+		}
+		return nil, err
 	}
-	if err := h.start(ctx, m); err != nil {
-		_, left := h.leave(context.WithoutCancel(ctx), m, false)
-		return errors.Join(err, left)
+	old.become(Draining)
+	m.become(Ready)
+	h.members[id] = m
+	h.order[slices.Index(h.order, old)] = m
+	m.before, old.yields, old.hurry = old, true, hurry
+	h.gone[old] = struct{}{}
+	return s.list(was), nil
+}
+
+// maySucceed asks once more what engage has asked, since the policy may have changed.
+// hub.mu is held.
+func (h *Hub) maySucceed(m *member) error {
+	subject, err := h.authority.Join(m.manifest.ID)
+	if err != nil {
+		return &RegisterError{m.manifest.ID, "policy", err}
 	}
-	return nil
+	defer subject.Leave()
+	return h.mayDeclare(subject, m.manifest)
+}
+
+// discard takes a member that did not get its place out again. One that had started is
+// stopped; what still runs is left to Leaks.
+func (h *Hub) discard(ctx context.Context, m *member) {
+	m.session.tasks.settle()
+	_, err := h.leave(context.WithoutCancel(ctx), m)
+	m.logLeft(err)
+}
+
+// settle lets the plugin be called, after the one whose place it has taken has left.
+func (m *member) settle(ctx context.Context) error {
+	h, s := m.hub, m.session
+	limited, cancel := h.limited(ctx)
+	defer cancel()
+	s.client.Settle()
+	s.mail.Settle()
+	err := s.keeper.Settle(limited)
+	s.tasks.settle()
+	h.mu.Lock()
+	m.before = nil
+	h.mu.Unlock()
+	close(m.settled)
+	return err
 }
 
 // mayDeclare reports whether the policy lets a plugin provide and require what its

@@ -63,11 +63,11 @@ func TestH2Replace(t *testing.T) {
 		second := keeper("2", &after, opened())
 		go func() { done <- h.Replace(context.Background(), second) }()
 		synctest.Wait()
-		require.Equal(t, hub.Draining, state(h, "p"))
+		require.Equal(t, []string{"2 ready", "1 draining"}, versions(h, "p"))
 		say(2)
-		require.ErrorIs(t, h.Unregister(t.Context(), "p"), hub.ErrUnknownPlugin, "it is being replaced")
 		require.ErrorIs(t, h.Register(t.Context(), keeper("3", &after, gate)), hub.ErrDuplicate)
-		require.ErrorIs(t, h.Replace(t.Context(), keeper("3", &after, gate)), hub.ErrUnknownPlugin)
+		require.ErrorIs(t, h.Replace(t.Context(), keeper("3", &after, gate)), hub.ErrReplacing)
+		require.Empty(t, after.messages, "the old one has not ended")
 		close(gate)
 		require.NoError(t, <-done)
 		require.True(t, stopped)
@@ -140,79 +140,14 @@ func TestReplaceUnderLoad(t *testing.T) {
 	require.EqualValues(t, 2*each, h.Inspect().Router.Ledger.Handled)
 }
 
-// TestReplaceThatFails shows that when the new plugin does not start neither is
-// there any more, what waited is cancelled, and the id is free (H2).
-func TestReplaceThatFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := open(t, hub.Options{WaitLimit: time.Second})
-		notices, asker := listen(t, h.Host(), "plugin:*"), join(t, h, "asker")
-		dependant := &dependant{plug: plug{manifest: func() hub.Manifest { return caps("d", "", "x runtime") }}}
-		var box letterbox
-		gate := make(chan struct{})
-		defer close(gate)
-		first := keeper("1", &box, gate)
-		first.manifest = func() hub.Manifest { return caps("p", "x", "") }
-		require.NoError(t, h.Register(t.Context(), first))
-		provide(t, first.session, hub.Capability{Name: "runtime"}, echo)
-		require.NoError(t, h.Register(t.Context(), dependant))
-		require.NoError(t, asker.Post(t.Context(), "p", "job", 1))
-		var asked error
-		go func() { _, asked = asker.Send(context.Background(), "p", "job", 2) }()
-		synctest.Wait()
-		bad := keeper("2", &box, gate)
-		bad.start = func(context.Context, *hub.Session) error { return errPlugin }
-		err := h.Replace(t.Context(), bad)
-		require.ErrorIs(t, err, errPlugin)
-		failed, ok := errors.AsType[*hub.RegisterError](err)
-		require.True(t, ok)
-		require.Equal(t, [2]string{"p", "start"}, [2]string{failed.Plugin, failed.Stage})
-		synctest.Wait()
-		require.ErrorIs(t, undelivered(t, asked), router.ErrTargetLeft)
-		require.NotContains(t, h.Plugins(), "p")
-		require.Contains(t, notices.names(), hub.EventUnregistered)
-		require.Len(t, entries(t, h, audit.Query{Event: "plugin.unregistered"}), 1)
-		idle(t, h)
-		synctest.Wait()
-		require.ElementsMatch(t, []string{"x", "runtime"}, dependant.told())
-		l := h.Ledger()
-		require.EqualValues(t, 1, l.Cancelled)
-		require.EqualValues(t, 1, l.Abandoned, "the handler of the old one, which hangs")
-		require.NoError(t, h.Register(t.Context(), keeper("3", &box, gate)))
-	})
-}
-
-// TestReplaceRefusedMeanwhile shows that when the policy has let go of a plugin, or
-// of what it provides, by the time that its successor is to join, what waited is
-// cancelled, and nothing is left.
-func TestReplaceRefusedMeanwhile(t *testing.T) {
-	const policy = `"p": {"receive": true, "consume": true, "provide": true}, "asker": {"send": true}`
-	for _, then := range []string{`"asker": {"send": true}`, `"p": {"receive": true, "consume": true}, "asker": {"send": true}`} {
-		synctest.Test(t, func(t *testing.T) {
-			h := open(t, hub.Options{Policy: policyOf(t, policy)})
-			asker := join(t, h, "asker")
-			var box letterbox
-			gate := make(chan struct{})
-			first, second := keeper("1", &box, gate), keeper("2", &box, gate)
-			second.manifest = func() hub.Manifest { return caps("p", "x", "") }
-			require.NoError(t, h.Register(t.Context(), first))
-			first.stop = func(context.Context) error { swap(t, h, policyOf(t, then)); return nil }
-			require.NoError(t, asker.Post(t.Context(), "p", "job", 1))
-			var asked error
-			go func() { _, asked = asker.Send(context.Background(), "p", "job", 2) }()
-			synctest.Wait()
-			go func() { <-time.After(time.Second); close(gate) }()
-			err := h.Replace(t.Context(), second)
-			failed, ok := errors.AsType[*hub.RegisterError](err)
-			require.True(t, ok, "%v", err)
-			require.Equal(t, "policy", failed.Stage)
-			synctest.Wait()
-			require.ErrorIs(t, undelivered(t, asked), router.ErrTargetLeft)
-			require.Len(t, box.messages, 1)
-			require.EqualValues(t, 1, h.Ledger().Cancelled)
-			require.NotContains(t, h.Plugins(), "p")
-			require.Len(t, h.Inspect().Router.Mailboxes, 2)
-		})
+// versions returns the versions and states of the plugins with an id.
+func versions(h *hub.Hub, id string) (all []string) {
+	for _, p := range h.Inspect().Plugins {
+		if p.ID == id {
+			all = append(all, p.Version+" "+p.State.String())
+		}
 	}
+	return all
 }
 
 // TestReplaceIsChecked shows that a plugin which may not take the place of another
@@ -279,7 +214,7 @@ func TestReplaceFromItsOwnHandler(t *testing.T) {
 		require.Equal(t, []string{"job"}, box.types())
 		require.Empty(t, h.Leaks())
 		require.EqualValues(t, 1, h.Ledger().Abandoned)
-		require.Equal(t, hub.Ready, state(h, "p"))
+		require.Equal(t, []string{"2 ready"}, versions(h, "p"))
 	})
 }
 
@@ -326,59 +261,81 @@ func TestReplaceAndItsCapabilities(t *testing.T) {
 	})
 }
 
-// TestReplaceDuringClose shows that a hub that closes ends a Replace that is under
-// way, whatever that is about, and that the books balance.
+// TestReplaceDuringClose shows that a hub that closes ends a Replace that is under way,
+// whatever that is about, and that the books balance: a plugin that had not started does
+// not join, and one that had the place leaves after the one before it.
 func TestReplaceDuringClose(t *testing.T) {
-	for _, moment := range []string{"old runs", "new starts", "new hangs"} {
+	for _, moment := range []string{"old runs", "old hangs", "new starts", "new hangs"} {
 		synctest.Test(t, func(t *testing.T) {
 			t.Log(moment)
 			h := open(t, hub.Options{WaitLimit: 10 * time.Second})
-			var box letterbox
+			var was, is letterbox
 			gate, starting := make(chan struct{}), make(chan struct{})
-			first := keeper("1", &box, gate)
+			first := keeper("1", &was, gate)
 			require.NoError(t, h.Register(t.Context(), first))
 			for i := range 3 {
 				require.NoError(t, h.Host().Post(t.Context(), "p", "job", i))
 			}
 			synctest.Wait()
-			if moment != "old runs" {
-				close(gate)
-				first.stop = func(context.Context) error { return nil }
-			}
-			second := keeper("2", &box, opened())
-			start := second.start
+			second := keeper("2", &is, opened())
+			start, stops := second.start, 0
+			second.stop = func(context.Context) error { stops++; return nil }
 			second.start = func(ctx context.Context, s *hub.Session) error {
-				if moment == "new hangs" {
+				switch moment {
+				case "new hangs":
 					<-starting
-					return nil
-				}
-				if moment == "new starts" {
+				case "new starts":
 					<-time.After(2 * time.Second)
 				}
 				return start(ctx, s)
 			}
+			switch moment {
+			case "old runs":
+				go func() { <-time.After(3 * time.Second); close(gate) }()
+			case "new starts", "new hangs":
+				close(gate)
+			}
 			done := make(chan error)
 			go func() { done <- h.Replace(context.Background(), second) }()
-			synctest.Wait()
-			if moment == "old runs" {
-				go func() { <-time.After(3 * time.Second); close(gate) }()
-			}
 			<-time.After(time.Second)
 			began := time.Now()
 			report, err := h.Close(context.Background())
 			require.NoError(t, err)
-			require.Equal(t, moment == "new hangs", !report.Clean(), "%+v", report)
-			if moment != "new hangs" {
-				require.LessOrEqual(t, time.Since(began), 3*time.Second)
-			}
-			require.NoError(t, report.Ledger.Check())
-			require.Zero(t, report.Ledger.Waiting+report.Ledger.Running, "%v", report.Ledger)
+			took := time.Since(began)
 			replaced := <-done
-			t.Logf("%+v %v", report, replaced)
-			require.Error(t, replaced)
 			l := report.Ledger
+			require.NoError(t, l.Check())
+			require.Zero(t, l.Waiting+l.Running, "%v", l)
 			require.EqualValues(t, report.Cancelled, l.Cancelled)
 			require.EqualValues(t, report.Abandoned, l.Abandoned)
+			switch moment {
+			case "old runs":
+				require.NoError(t, replaced)
+				require.True(t, report.Clean(), "%+v", report)
+				require.Equal(t, 2*time.Second, took)
+				require.Len(t, was.messages, 1)
+				require.Len(t, is.messages, 2, "the new one had the place")
+				require.Equal(t, 1, stops)
+			case "old hangs":
+				require.NoError(t, replaced)
+				require.EqualValues(t, 1, l.Abandoned)
+				require.Len(t, is.messages, int(l.Handled))
+				close(gate)
+			case "new starts":
+				require.ErrorIs(t, replaced, hub.ErrClosed)
+				require.LessOrEqual(t, took, 2*time.Second)
+				require.Len(t, was.messages, 3)
+			case "new hangs":
+				require.ErrorIs(t, replaced, hub.ErrClosed)
+				require.False(t, report.Clean(), "%+v", report)
+				require.Len(t, was.messages, 3)
+			}
+			if replaced != nil {
+				failed, ok := errors.AsType[*hub.RegisterError](replaced)
+				require.True(t, ok)
+				require.Equal(t, "start", failed.Stage)
+				require.Empty(t, is.messages)
+			}
 			close(starting)
 			synctest.Wait()
 			require.Empty(t, h.Leaks())
@@ -403,7 +360,7 @@ func TestReplaceConcurrently(t *testing.T) {
 		wait.Go(func() {
 			for range 100 {
 				err := act()
-				known := err == nil || errors.Is(err, hub.ErrDuplicate) || errors.Is(err, hub.ErrUnknownPlugin) ||
+				known := err == nil || errors.Is(err, hub.ErrDuplicate) || errors.Is(err, hub.ErrReplacing) || errors.Is(err, hub.ErrUnknownPlugin) ||
 					errors.Is(err, router.ErrUnknownTarget) || errors.Is(err, router.ErrNoHandler)
 				if !known {
 					t.Errorf("%T: %v", err, err)
@@ -415,7 +372,9 @@ func TestReplaceConcurrently(t *testing.T) {
 	_ = h.Unregister(t.Context(), "p")
 	idle(t, h)
 	require.Empty(t, h.Plugins())
-	require.Empty(t, h.Leaks())
+	for len(h.Leaks()) > 0 { // A Start that was cut short may be about to return.
+		<-time.After(time.Millisecond)
+	}
 	require.Empty(t, h.Security().Subjects()[1:], "all but the host have left")
 	require.NoError(t, h.Ledger().Check())
 	require.Zero(t, h.Ledger().Waiting)

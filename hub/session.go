@@ -28,7 +28,9 @@ type Session struct {
 	keeper   *store.Client
 	manifest Manifest // of the plugin
 	guard    *guard
-	logger   *slog.Logger
+	logger   *slog.Logger // with which the hub speaks of the plugin
+	voice    *slog.Logger // with which the plugin speaks
+	writes   *logDesk     // of the voice
 	tasks    *tasks
 	ctx      context.Context //nolint:containedctx // The life of the session, which Go hands out.
 	end      context.CancelFunc
@@ -39,6 +41,8 @@ type Session struct {
 	mu         sync.Mutex // guards below
 	goroutines map[*goroutine]struct{}
 	provided   map[string]*router.Route // by capability
+	listed     bool                     // what it provides is what its id provides
+	offers     []string                 // capabilities that it provides, if it is not listed
 	ended      bool
 	quiet      chan struct{} // closed when ended and without goroutines
 }
@@ -52,8 +56,11 @@ const MaxGoroutines = 256
 // ID returns the id of the plugin.
 func (s *Session) ID() string { return s.id }
 
-// Logger returns a logger that names the plugin.
-func (s *Session) Logger() *slog.Logger { return s.logger }
+// Logger returns a logger that names the plugin, and writes to that of the host. A call
+// waits until the record is written, but for no more than a second: if the host's handler,
+// or a value's LogValue, has not returned then, what the plugin logs until it does is
+// dropped and counted, and [Hub.Leaks] names it.
+func (s *Session) Logger() *slog.Logger { return s.voice }
 
 // Go runs f on a goroutine that belongs to the session. Its context ends with
 // the session, and f must return then: the hub waits for it. A panic is recovered,
@@ -135,11 +142,12 @@ func (s *Session) names() []string {
 	return names
 }
 
-// closeClients ends the session's clients at once.
-func (s *Session) closeClients(ctx context.Context) {
+// closeClients ends the session's clients at once, and returns what they had not done.
+func (s *Session) closeClients(ctx context.Context) (undone cutOff) {
 	ctx = ended(ctx) // Nothing is drained.
-	_ = s.client.Close(ctx)
-	_ = s.mail.Close(ctx)
+	_ = undone.add(s.client.Close(ctx))
+	_ = undone.add(s.mail.Close(ctx))
 	_ = s.keeper.Close(ctx)
 	s.finder.Close()
+	return undone
 }

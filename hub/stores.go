@@ -64,6 +64,7 @@ func (h *Hub) openStores() error {
 		h.opts.Store.Backend = engine
 	}
 	o.Actors, o.Clock, o.Logger = h.actors, h.clock, h.logger
+	o.Observe = h.observer.taker()
 	o.OwnerQuota, o.OnFailure, o.OnSlow, o.OnChange = h.ownerQuota, h.storeFailed, h.storeSlow, h.storeChanged
 	var err error
 	if h.stores, err = store.Open(o); err != nil {
@@ -137,8 +138,8 @@ func (h *Hub) storeChanged(a store.Administration) {
 // storeFailed hears of a watcher or validator that did not go well. It runs on the
 // plugin's worker, or where the call was abandoned.
 func (h *Hub) storeFailed(f store.Failure) {
-	m := h.owner(f.Plugin)
-	if m == nil {
+	m, ok := f.Owner.(*member)
+	if !ok {
 		return
 	}
 	outcome := plugbus.Failed
@@ -155,8 +156,8 @@ func (h *Hub) storeFailed(f store.Failure) {
 			{Key: "error", Value: textOf(f.Err)},
 		},
 	})
-	counts := f.Abandoned || f.Err == store.ErrGoexit       //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
-	if _, panicked := f.Err.(*store.PanicError); panicked { //nolint:errorlint // The same.
+	counts := f.Abandoned || f.Err == store.ErrTimedOut || f.Err == store.ErrGoexit //nolint:errorlint // A plugin's error is not unwrapped, since its methods may panic.
+	if _, panicked := f.Err.(*store.PanicError); panicked {                         //nolint:errorlint // The same.
 		counts = true
 	}
 	m.failure(fmt.Sprintf("the %s of store %q", f.What, f.Store), f.Err, counts)
@@ -164,5 +165,5 @@ func (h *Hub) storeFailed(f store.Failure) {
 
 // storeSlow hears of watchers and validators that run long.
 func (h *Hub) storeSlow(s store.Slow) {
-	h.slow(s.Plugin, s.Site, s.For, "store", s.Store+", "+s.What, "set store.Timeout")
+	h.slow(s.Owner, s.Site, s.For, "store", s.Store+", "+s.What, "set store.Timeout")
 }

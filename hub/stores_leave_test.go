@@ -195,7 +195,7 @@ func TestBlameOfStores(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			t.Log(test.name)
-			h := open(t, hub.Options{})
+			h := open(t, hub.Options{ProbeAfter: -1})
 			test.run(t, h)
 			p := must(snapshotOf(h, "p"))
 			require.EqualValues(t, test.failures, p.Failures)
@@ -263,6 +263,7 @@ func TestQuarantineOfStores(t *testing.T) {
 			v := view(t, s, "words")
 			box, w := follow(t, v, "**")
 			set(t, words, "a", "1")
+			idle(t, h)
 			quarantine(t, h, s)
 			for i := range 5 {
 				set(t, words, "b", fmt.Sprint(i))

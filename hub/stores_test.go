@@ -48,7 +48,7 @@ func TestStoreOptionMistakes(t *testing.T) {
 	h, err := hub.New(hub.Options{StoreDir: dir, MaxPlugins: -1, Store: store.Options{MaxStores: -1, MaxDepth: 1001, OnSlow: func(store.Slow) {}}})
 	require.Nil(t, h)
 	require.ErrorIs(t, err, plugbus.ErrInvalid)
-	for _, mistake := range []string{"Options.MaxPlugins", "MaxStores is -1", "MaxDepth is 1001", "Options.Store.Actors, Clock, Logger, OwnerQuota, OnFailure, OnSlow and OnChange"} {
+	for _, mistake := range []string{"Options.MaxPlugins", "MaxStores is -1", "MaxDepth is 1001", "Options.Store.Actors, Clock, Logger, OwnerQuota, OnFailure, OnSlow, OnChange and Observe"} {
 		require.ErrorContains(t, err, mistake)
 	}
 	require.NoDirExists(t, dir)

@@ -77,36 +77,46 @@ func (p *churner) live(t *testing.T, stop <-chan struct{}) {
 		case <-time.After(time.Duration(rnd.IntN(3000)) * time.Microsecond):
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Duration(1+rnd.IntN(3))*time.Millisecond)
-		how := rnd.IntN(6)
-		switch how {
-		case 0: // It leaves, perhaps in the middle of a handover.
-			if rnd.IntN(2) == 0 {
-				c.Hold()
-			}
+		next := (*router.Client)(nil)
+		switch rnd.IntN(6) {
+		case 0: // It leaves.
 			_ = c.Close(ctx)
 		case 1: // Its handler does.
 			asked.Remove()
 			asked = handle(t, c, "ask", echo)
-		case 2: // It is to be replaced, but nobody comes.
-			_ = c.Handover(ctx)
-			p.r.Drop(p.id)
+			cancel()
+			continue
+		case 2: // It is replaced, and its successor leaves before it has settled.
+			next = joinHeld(t, p.r, p.id)
+			p.open(t, next)
+			require.NoError(t, next.Succeed(c))
+			_ = next.Close(ctx)
+			_ = c.Close(ctx)
+			next = nil
+		case 3: // Somebody is to replace it, and does not.
+			held := joinHeld(t, p.r, p.id)
+			p.open(t, held)
+			_ = held.Close(ctx)
+			_ = c.Close(ctx)
 		default:
-			c.Hold()
+			next = joinHeld(t, p.r, p.id)
+			asked = p.open(t, next)
+			require.NoError(t, next.Succeed(c))
 			_ = c.Drained(ctx)
-			_ = c.Handover(ctx)
+			_ = c.Close(ctx)
 		}
 		cancel()
-		if how == 1 {
-			continue
-		}
 		// What was abandoned may run beside the next client's handlers, and begin to do
 		// so when the client has ended already.
 		for slices.ContainsFunc(p.r.Leaks(), func(l router.Leak) bool { return l.Plugin == p.id }) {
 			<-time.After(10 * time.Microsecond)
 		}
+		if c = next; c != nil {
+			c.Settle()
+			continue
+		}
 		c = join(t, p.r, p.id)
 		asked = p.open(t, c)
-		c.Settle()
 	}
 }
 

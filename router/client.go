@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/plugbus/plugbus"
@@ -33,6 +34,16 @@ type ClientOptions struct {
 	// Actor is the plugin's worker, which other mechanisms share. If nil, the
 	// client has its own.
 	Actor *actor.Actor
+
+	// Held makes a client that is to take the place of the one with its id, by
+	// [Client.Succeed] and [Client.Settle]. It can do everything at once; but nothing
+	// comes to its handlers until it succeeds the other, and none of them is called
+	// until it settles.
+	Held bool
+
+	// Owner is what whoever makes the client wants back in each Failure and Slow
+	// that is about it: an id may have joined again by then. It may be nil.
+	Owner any
 }
 
 // A Client is one plugin's handle to a router. It stamps the plugin's id on
@@ -41,6 +52,7 @@ type ClientOptions struct {
 type Client struct {
 	router    *Router
 	id        string
+	owner     any
 	guard     plugbus.Guard
 	actor     *actor.Actor
 	ownActor  bool
@@ -61,7 +73,15 @@ type Client struct {
 	sent    atomic.Uint64 // messages, a publication being one
 	refused atomic.Uint64 // acts
 
-	topics map[*Route]struct{} // under the lock of box
+	// Under the lock of box.
+	handlers   map[string]*Route
+	fallback   *Route
+	topics     map[*Route]struct{}
+	routes     int           // all of these
+	orphans    int           // messages that waited when their senders left, while the client drained
+	understudy bool          // it is to succeed another; nothing comes to it yet
+	active     int           // deliveries that it runs, and that have no outcome
+	drained    chan struct{} // closed when it drains and has nothing left; nil before
 
 	// Of the worker.
 	contexts [4]*actor.Context
@@ -69,13 +89,12 @@ type Client struct {
 }
 
 // Client returns the handle of a new plugin. It is an error if the id is not one
-// ASCII token, or is in use. A client whose id was left by [Client.Handover] gets
-// the mail that waits, from its call of [Client.Settle] on.
+// ASCII token, or is in use; or, with ClientOptions.Held, if it is not.
 func (r *Router) Client(id string, o ClientOptions) (_ *Client, err error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("router: new client: %w", err)
 	}
-	c := &Client{router: r, id: id, guard: o.Guard, actor: o.Actor, topics: map[*Route]struct{}{}}
+	c := &Client{router: r, id: id, owner: o.Owner, guard: o.Guard, actor: o.Actor, topics: map[*Route]struct{}{}}
 	c.quota, c.wildcards = max(0, cmp.Or(o.MaxHandlers, 1000)), max(0, cmp.Or(o.MaxWildcards, 8))
 	if c.guard == nil {
 		c.guard = door.Open(id)
@@ -95,20 +114,23 @@ func (r *Router) Client(id string, o ClientOptions) (_ *Client, err error) {
 		return nil, fmt.Errorf("router: new client %q: %w", id, ErrClosed)
 	}
 	b := r.boxes[id]
-	if b == nil {
-		b = &mailbox{router: r, id: id}
-		r.boxes[id] = b
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.client != nil {
+	switch {
+	case o.Held && b == nil:
+		return nil, fmt.Errorf("router: new client: nobody has the id %q, so there is no place to hold a client for; leave ClientOptions.Held unset: %w", id, plugbus.ErrInvalid)
+	case !o.Held && b != nil:
 		return nil, fmt.Errorf("router: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
 	}
 	if c.actor == nil {
 		c.actor, c.ownActor = r.actors.New(), true
 	}
 	c.source = c.actor.Attach((*source)(c))
-	c.box, b.client = b, c
+	if o.Held {
+		c.box, c.understudy = b, true
+		r.aside[c] = struct{}{}
+		return c, nil
+	}
+	c.box = &mailbox{router: r, id: id, client: c, tag: c.owner}
+	r.boxes[id] = c.box
 	r.topology.Add(1)
 	return c, nil
 }
@@ -133,50 +155,36 @@ func (c *Client) signal(wakes *actor.Wakes) {
 }
 
 // BeginDrain ends the flow of new messages to the client: its mailbox takes no
-// more, and what it has is still handled, by the client itself also if that held
-// it for a successor.
+// more, and what it has is still handled.
 func (c *Client) BeginDrain() {
-	b := c.box
-	b.mu.Lock()
-	wake := b.client == c && b.state == held
-	if wake {
-		b.state = open // Until the next line but one.
-		b.reroute()    // What waits for a concurrent handler is started anew.
-	}
-	c.beginDrain(draining)
-	b.mu.Unlock()
-	if wake {
-		c.signal(nil)
-	}
+	c.box.mu.Lock()
+	defer c.box.mu.Unlock()
+	c.beginDrain()
 }
 
-// beginDrain is BeginDrain, or, with the state held, the same for a client whose
-// mail is to wait for its successor. b.mu is held.
-func (c *Client) beginDrain(to state) {
+// beginDrain is BeginDrain, or, for a client that was succeeded, the same without the
+// mailbox, which is its successor's. The lock of the mailbox is held.
+func (c *Client) beginDrain() {
 	b := c.box
-	if b.client != c || b.state != open {
+	if c.drained != nil || c.ended.Load() {
 		return
 	}
-	b.state = to
-	if b.drained == nil || isClosed(b.drained) {
-		b.drained = make(chan struct{})
+	c.drained = make(chan struct{})
+	if b.client == c {
+		b.state = draining
+		b.welcome()
 	}
-	b.welcome()
+	if c.understudy {
+		c.settled() // Nothing is for it.
+	}
 	b.settled()
 }
 
 // Drained waits until the client, which drains, has handled everything, and
 // returns nil; or until ctx is done, and returns its error.
 func (c *Client) Drained(ctx context.Context) error {
-	b := c.box
-	b.mu.Lock()
-	c.beginDrain(draining)
-	drained := b.drained
-	if b.client != c {
-		drained = nil
-	}
-	b.mu.Unlock()
-	if drained == nil || isClosed(drained) {
+	drained := c.whenDrained()
+	if isClosed(drained) {
 		return nil
 	}
 	select {
@@ -187,37 +195,36 @@ func (c *Client) Drained(ctx context.Context) error {
 	}
 }
 
+// whenDrained begins to drain, and returns a channel that is closed at the end of that.
+func (c *Client) whenDrained() <-chan struct{} {
+	c.box.mu.Lock()
+	defer c.box.mu.Unlock()
+	c.beginDrain()
+	if c.drained == nil { // It has ended without.
+		c.drained = make(chan struct{})
+		close(c.drained)
+	}
+	return c.drained
+}
+
 // Close drains the client until ctx is done, and then ends it: what waits is
 // cancelled, a handler that still runs is abandoned, and every later call returns
 // [ErrClosed]. It returns nil if everything was handled, and otherwise a
 // [*CloseError], which matches ctx.Err(). No new call of a handler starts after it
 // returned. With the context of a handler of the client itself it waits for
 // nothing, and returns nil.
-func (c *Client) Close(ctx context.Context) error {
-	c.BeginDrain()
-	return c.close(ctx, false)
-}
-
-func (c *Client) close(ctx context.Context, handover bool) (err error) {
-	if actor.Owner(ctx) != c.actor {
-		b := c.box
-		b.mu.Lock()
-		drained := b.drained
-		if b.client != c {
-			drained = nil
-		}
-		b.mu.Unlock()
-		if drained != nil && !isClosed(drained) {
-			select {
-			case <-drained:
-			case <-c.session.Done():
-				err = c.session.Err()
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
+func (c *Client) Close(ctx context.Context) (err error) {
+	drained := c.whenDrained()
+	if actor.Owner(ctx) != c.actor && !isClosed(drained) {
+		select {
+		case <-drained:
+		case <-c.session.Done():
+			err = c.session.Err()
+		case <-ctx.Done():
+			err = ctx.Err()
 		}
 	}
-	cut, abandoned := c.fence(handover)
+	cut, abandoned := c.fence()
 	if err != nil && cut+abandoned > 0 {
 		return &CloseError{c.id, cut, abandoned, err}
 	}
@@ -225,7 +232,7 @@ func (c *Client) close(ctx context.Context, handover bool) (err error) {
 }
 
 // fence ends the client at once.
-func (c *Client) fence(handover bool) (cancelled, abandoned int) {
+func (c *Client) fence() (cancelled, abandoned int) {
 	r, b := c.router, c.box
 	r.mu.Lock()
 	b.mu.Lock()
@@ -237,21 +244,20 @@ func (c *Client) fence(handover bool) (cancelled, abandoned int) {
 	var cut []*delivery
 	var hung []Failure
 	for d := b.running; d != nil; d = d.next {
-		if !d.abandoned {
+		if d.runner == c && !d.abandoned {
 			hung = append(hung, b.failure(d, plugbus.Abandoned, ErrTargetLeft))
 			r.bury(d, plugbus.Abandoned, ErrTargetLeft)
 			b.abandon(d, ErrTargetLeft) // Its context ends with the session.
 		}
 	}
-	if handover {
-		b.reroute()
-	} else {
-		cut = b.cancel(ErrTargetLeft, func(*delivery) bool { return true })
+	if b.client == c {
+		cut = b.shut()
 	}
-	b.clear(handover)
-	b.client = nil
-	if !handover {
-		b.shut()
+	c.clear()
+	b.former = slices.DeleteFunc(b.former, func(other *Client) bool { return other == c })
+	delete(r.aside, c)
+	if c.drained != nil && !isClosed(c.drained) {
+		close(c.drained)
 	}
 	r.topology.Add(1)
 	b.mu.Unlock()
@@ -290,4 +296,12 @@ func (c *Client) contextFor(led chain.Chain) *actor.Context {
 	c.contexts[c.evict] = ctx
 	c.evict = (c.evict + 1) % len(c.contexts)
 	return ctx
+}
+
+// Orphans counts the messages that waited for the client, when it drained, and were
+// cancelled since their senders left.
+func (c *Client) Orphans() int {
+	c.box.mu.Lock()
+	defer c.box.mu.Unlock()
+	return c.orphans
 }

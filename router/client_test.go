@@ -38,7 +38,7 @@ func requireEnded(t testing.TB, c *router.Client) {
 	}
 	require.NoError(t, c.Close(t.Context()), "again")
 	require.NoError(t, c.Drained(t.Context()))
-	require.NoError(t, c.Handover(t.Context()))
+	require.Error(t, c.Succeed(nil))
 	c.Settle()
 }
 

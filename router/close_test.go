@@ -68,13 +68,16 @@ func TestRouterCloseInTime(t *testing.T) {
 	})
 }
 
-// TestRouterCloseHeld closes a router while a plugin is being replaced: whoever
-// waits for the successor hears that there is none.
+// TestRouterCloseHeld closes a router while a plugin is being replaced, and nobody
+// settles: whoever waits for the successor hears that it has left when the time is over.
 func TestRouterCloseHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})
 		a, b, c := join(t, r, "a"), join(t, r, "b"), join(t, r, "c")
-		require.NoError(t, b.Handover(t.Context()))
+		next := joinHeld(t, r, "b")
+		handle(t, next, "x", echo)
+		joinHeld(t, r, "b") // Which never takes the place.
+		require.NoError(t, next.Succeed(b))
 		var result error
 		handle(t, a, "ask", func(ctx context.Context, _ router.Message) (any, error) {
 			_, result = a.Send(ctx, "b", "x", nil)
@@ -83,10 +86,13 @@ func TestRouterCloseHeld(t *testing.T) {
 		post(t, c, "a", "ask", nil)
 		synctest.Wait()
 		start := time.Now()
-		require.NoError(t, r.Close(t.Context()))
+		require.ErrorIs(t, r.Close(dead()), context.Canceled)
+		synctest.Wait()
 		require.ErrorIs(t, undelivered(t, result), router.ErrTargetLeft)
 		require.Equal(t, start, time.Now(), "at once")
 		require.EqualValues(t, 1, r.Ledger().Cancelled)
+		require.True(t, b.Ended())
+		require.True(t, next.Ended())
 	})
 }
 

@@ -38,6 +38,7 @@ type delivery struct {
 	chosen    bool      // the sender chose the deadline
 	delayed   bool      // the handler is busy with something else
 	began     time.Time // when the handler was called, if delayed
+	started   time.Time // the same, if the host observes
 	holders   atomic.Int32
 
 	// Under the mailbox's lock.
@@ -154,7 +155,7 @@ func (b *mailbox) failure(d *delivery, o plugbus.Outcome, why error) Failure {
 	}
 	b.reports++
 	a := d.msg.address
-	return Failure{Plugin: a.to, From: a.from, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Site: d.site(), Outcome: o, Err: why}
+	return Failure{Plugin: a.to, Owner: d.runner.owner, From: a.from, Sender: d.from.owner, Type: a.name, Kind: a.kind, ID: d.msg.ID(), Site: d.site(), Outcome: o, Err: why}
 }
 
 // reported notes that the host has heard of a failure or a request.

@@ -80,6 +80,13 @@
 // goroutine, before the check; so what was checked is what is delivered. [Retry],
 // [TimeLimit], [Deduplicate] and [Validate] are ready to use.
 //
+// # Taking over
+//
+// A client that is made with ClientOptions.Held is to take the place of the one with its
+// id: it sets its handlers beside it, and [Client.Succeed] gives it the place and the
+// mailbox in one step, with what waits there. When what the old one runs has ended and it
+// is closed, [Client.Settle] has the handlers of the new one called.
+//
 // # Permissions
 //
 // A message needs the sender's right to send and the recipient's right to

@@ -109,7 +109,7 @@ func (t *trip) sendOptions(ctx context.Context, d *Draft) (*sendOptions, error) 
 	}
 	for _, option := range options {
 		if err := option.applySend(&o); err != nil {
-			return nil, t.stop(ctx, fmt.Errorf("a middleware made of the message what is none: %w", err))
+			return nil, t.stop(ctx, &MiddlewareError{fmt.Errorf("a middleware made of the message what is none: %w", err)})
 		}
 	}
 	return &o, nil
@@ -117,7 +117,7 @@ func (t *trip) sendOptions(ctx context.Context, d *Draft) (*sendOptions, error) 
 
 // stop refuses a message that the door has not seen.
 func (t *trip) stop(ctx context.Context, why error) error {
-	return t.client.refuse(t.refusal(ctx, why, "a middleware of the host did not let the message through"))
+	return t.client.refuse(t.kind, t.typ, t.refusal(ctx, why, "a middleware of the host did not let the message through"))
 }
 
 // spoil refuses a message of which the door has counted the outcome.

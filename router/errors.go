@@ -131,6 +131,17 @@ type PanicError struct {
 // Error says what it panicked with.
 func (e *PanicError) Error() string { return "router: " + e.What + " panicked: " + e.Value }
 
+// A MiddlewareError is the Cause of a refusal for which the middleware itself is to
+// blame, and neither the message nor its sender: it panicked, ended its goroutine, or
+// did what no middleware may.
+type MiddlewareError struct{ Err error }
+
+// Error says what the middleware did.
+func (e *MiddlewareError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the middleware did, such as a [*PanicError].
+func (e *MiddlewareError) Unwrap() error { return e.Err }
+
 // A returnedError is an error that a handler returned, with its text as it was read
 // once: to ask for it again may give another, a panic, or no end.
 type returnedError struct{ err, text error }

@@ -203,33 +203,31 @@ func (c *Client) enter(r *Route) (taken *Route, err error) {
 	router.routes++
 	r.number = router.routes
 	switch {
-	case b.client != c || b.state == closed:
+	case c.ended.Load() || b.client != c && !c.understudy:
 		return nil, c.closedError("handles", r.name)
-	case b.routes >= c.quota:
+	case c.routes >= c.quota:
 		return nil, errQuota
 	case r.topics:
-		if ghost := b.predecessor(r); ghost != nil {
-			ghost.heir = r
-			b.exorcise(ghost)
-		}
-		router.topics.Add(r.pattern, r)
-		router.topology.Add(1)
 		c.topics[r] = struct{}{}
-	case r.name == "":
-		if b.fallback != nil {
-			return b.fallback, nil
+		if !c.understudy {
+			router.topics.Add(r.pattern, r)
+			router.topology.Add(1)
 		}
-		b.fallback = r
+	case r.name == "":
+		if c.fallback != nil {
+			return c.fallback, nil
+		}
+		c.fallback = r
 	default:
-		if old := b.handlers[r.name]; old != nil {
+		if old := c.handlers[r.name]; old != nil {
 			return old, nil
 		}
-		if b.handlers == nil {
-			b.handlers = map[string]*Route{}
+		if c.handlers == nil {
+			c.handlers = map[string]*Route{}
 		}
-		b.handlers[r.name] = r
+		c.handlers[r.name] = r
 	}
-	b.routes++
+	c.routes++
 	b.edition++
 	return nil, nil
 }
@@ -254,17 +252,43 @@ func (r *Route) Remove() {
 
 // forget takes a route out. The locks of the router and the mailbox are held.
 func (b *mailbox) forget(r *Route) {
+	c := r.client
 	r.removed = true
-	b.routes--
+	c.routes--
 	b.edition++
 	switch {
 	case r.topics:
-		b.router.topics.Remove(r.pattern, r)
-		b.router.topology.Add(1)
-		delete(r.client.topics, r)
+		delete(c.topics, r)
+		if !c.understudy {
+			b.router.topics.Remove(r.pattern, r)
+			b.router.topology.Add(1)
+		}
 	case r.name == "":
-		b.fallback = nil
+		c.fallback = nil
 	default:
-		delete(b.handlers, r.name)
+		delete(c.handlers, r.name)
 	}
+}
+
+// clear takes all handlers of a client out. The locks of the router and the mailbox are
+// held.
+func (c *Client) clear() {
+	for _, route := range c.everyRoute() {
+		c.box.forget(route)
+	}
+}
+
+// everyRoute returns the handlers of a client. The lock of the mailbox is held.
+func (c *Client) everyRoute() []*Route {
+	all := make([]*Route, 0, c.routes)
+	for _, route := range c.handlers {
+		all = append(all, route)
+	}
+	if c.fallback != nil {
+		all = append(all, c.fallback)
+	}
+	for route := range c.topics {
+		all = append(all, route)
+	}
+	return all
 }

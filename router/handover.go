@@ -1,81 +1,64 @@
 package router
 
-import "context"
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
 
-// A plugin is replaced in three steps: its client holds the mail and hands it over;
-// the next client with the id takes the mailbox; and when that has set its handlers,
+	"github.com/plugbus/plugbus"
+)
+
+// A plugin is replaced in three steps: a client that is held joins beside the one of
+// the plugin, and sets its handlers; it succeeds that one; and when that one has ended,
 // it settles.
 
-// Hold keeps the messages that wait and those that come for the next client with
-// this id, which Handover makes room for. What runs goes on; Drained waits for it.
-func (c *Client) Hold() {
-	b := c.box
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	c.beginDrain(held)
-}
-
-// Handover ends a client that holds its mail, and leaves the mailbox to the next
-// client with this id. It waits for what runs until ctx is done, and then
-// abandons it, with a [*CloseError]. If no such client comes, [Router.Drop] cancels
-// what waits.
-func (c *Client) Handover(ctx context.Context) error {
-	c.Hold()
-	return c.close(ctx, true)
-}
-
-// Settle lets a client that took over a mailbox begin with the mail that waits,
-// when it has set its handlers. Until then it handles nothing.
-func (c *Client) Settle() {
+// Succeed puts c, which is held, in the place of old, in one step. What waits in the
+// mailbox and what comes is for c from then on, and for its handlers, of topics too;
+// what runs goes on at old, as after [Client.BeginDrain]. A message that waits and whose
+// type c does not handle will be undeliverable; so will a publication for a handler of
+// topics of which c has none in its place: of handlers of the same pattern the first
+// follows on the first, and so on. C calls no handler before [Client.Settle].
+//
+// The error is [ErrClosed] if one of the two has ended or drains, and matches
+// [plugbus.ErrInvalid] if c is not held for the place of old; nothing has changed then.
+func (c *Client) Succeed(old *Client) error {
 	r, b := c.router, c.box
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	b.mu.Lock()
-	wake := b.client == c && b.state == held
-	if wake {
-		b.settle()
-		r.topology.Add(1)
+	defer b.mu.Unlock()
+	switch {
+	case !c.understudy || old == nil || old.box != b || old.understudy:
+		return fmt.Errorf("router: client %q succeeds another: it has to be made with ClientOptions.Held, once for each, and the other has to be of its id and router: %w", c.id, plugbus.ErrInvalid)
+	case c.drained != nil || c.ended.Load() || b.client != old || b.state != open:
+		return fmt.Errorf("router: client %q succeeds another: %w", c.id, ErrClosed)
+	}
+	b.reroute()
+	old.bequeath(c)
+	c.understudy = false
+	delete(r.aside, c)
+	b.client, b.tag, b.held = c, c.owner, true
+	b.former = append(b.former, old)
+	b.edition++
+	r.aside[old] = struct{}{}
+	r.topology.Add(1)
+	old.beginDrain()
+	return nil
+}
+
+// Settle lets a client that was held call its handlers, when the one that it has
+// succeeded has ended. Before Succeed, and the second time, it does nothing.
+func (c *Client) Settle() {
+	b := c.box
+	b.mu.Lock()
+	settles := b.client == c && b.held
+	if settles {
+		b.held = false
 	}
 	b.mu.Unlock()
-	r.mu.Unlock()
-	if wake {
+	if settles {
 		c.signal(nil)
-	}
-}
-
-// Drop closes a mailbox that was handed over and that nobody has taken.
-func (r *Router) Drop(id string) {
-	r.mu.Lock()
-	b := r.boxes[id]
-	if b == nil || b.owner() != nil {
-		r.mu.Unlock()
-		return
-	}
-	b.mu.Lock()
-	cut := b.shut()
-	b.mu.Unlock()
-	r.mu.Unlock()
-	r.undone(cut)
-}
-
-// clear takes all handlers out of the mailbox, or leaves those of topics as ghosts,
-// so that what is published in the meantime is not lost. The router's lock and b.mu
-// are held.
-func (b *mailbox) clear(handover bool) {
-	for _, route := range b.handlers {
-		b.forget(route)
-	}
-	if b.fallback != nil {
-		b.forget(b.fallback)
-	}
-	for route := range b.client.topics {
-		b.forget(route)
-		if handover {
-			if b.ghosts == nil {
-				b.ghosts = map[*Route]struct{}{}
-			}
-			b.ghosts[route] = struct{}{}
-			b.router.topics.Add(route.pattern, route)
-		}
 	}
 }
 
@@ -117,33 +100,24 @@ func (b *mailbox) resolve(d *delivery) {
 	}
 }
 
-// predecessor returns the first handler of the same topics that was left behind
-// for r to take its place. b.mu is held.
-func (b *mailbox) predecessor(r *Route) (first *Route) {
-	for ghost := range b.ghosts {
-		if ghost.pattern == r.pattern && (first == nil || ghost.number < first.number) {
-			first = ghost
+// bequeath takes the handlers of c away, and puts those of its heir in their place. The
+// locks of the router and the mailbox are held.
+func (c *Client) bequeath(heir *Client) {
+	index, next := &c.router.topics, heir.inOrder()
+	for _, route := range next {
+		index.Add(route.pattern, route)
+	}
+	for _, route := range c.inOrder() {
+		if i := slices.IndexFunc(next, func(n *Route) bool { return n.pattern == route.pattern }); i >= 0 {
+			route.heir = next[i]
+			next = slices.Delete(next, i, i+1)
 		}
 	}
-	return first
+	c.clear()
 }
 
-// settle opens a mailbox that was handed over, for its new client. Topic handlers
-// of the old one that the new one has not set again go. The router's lock and b.mu
-// are held.
-func (b *mailbox) settle() {
-	b.reroute() // Should it be the client that held it.
-	b.state, b.drained = open, nil
-	for r := range b.ghosts {
-		b.exorcise(r)
-	}
-}
-
-// exorcise takes the topic handler of a client that has left out of the index.
-// The router's lock and b.mu are held.
-func (b *mailbox) exorcise(r *Route) {
-	b.router.topics.Remove(r.pattern, r)
-	b.router.topology.Add(1)
-	delete(b.ghosts, r)
-	r.removed = true
+// inOrder returns the handlers of topics in the order in which they were set. The lock
+// of the mailbox is held.
+func (c *Client) inOrder() []*Route {
+	return slices.SortedFunc(maps.Keys(c.topics), func(a, b *Route) int { return cmp.Compare(a.number, b.number) })
 }

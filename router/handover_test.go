@@ -15,9 +15,10 @@ import (
 	"github.com/plugbus/plugbus/router"
 )
 
-// TestHandover replaces a plugin: what waits is for the successor, in its order,
-// and those who wait get their replies from it. What runs is not interrupted.
-func TestHandover(t *testing.T) {
+// TestSucceed replaces a plugin: what waits is for the successor, in its order, and those
+// who wait get their replies from it. What runs is not interrupted, and nothing of the
+// successor is noticed before it has the place, or called before it settles.
+func TestSucceed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})
 		a, old := join(t, r, "a"), join(t, r, "b")
@@ -26,45 +27,56 @@ func TestHandover(t *testing.T) {
 		handle(t, old, "note", g.then(was.write))
 		handle(t, old, "aside", g.then(was.write), router.Concurrent(1))
 		handleTopic(t, old, "news", was.write)
+		handleTopic(t, old, "gone", was.write)
+		next := joinHeld(t, r, "b")
+		handle(t, next, "note", is.write)
+		handle(t, next, "aside", is.write, router.Concurrent(2))
+		handle(t, next, "who", func(context.Context, router.Message) (any, error) { return "the next", nil })
+		handleTopic(t, next, "news", is.write)
+		handleTopic(t, next, "fresh", is.write)
+		require.ErrorIs(t, a.Post(t.Context(), "b", "who", nil), router.ErrNoHandler)
+		require.Zero(t, publish(t, a, "fresh", nil).Matched)
+		_, err := next.Send(t.Context(), "b", "who", nil)
+		require.ErrorIs(t, err, router.ErrNoHandler, "the held one acts, and reaches the other")
 		for n := range 3 {
 			post(t, a, "b", "note", n)
 			post(t, a, "b", "aside", fmt.Sprint("aside", n))
 			synctest.Wait()
 		}
 		require.Equal(t, 1, publish(t, a, "news", "early").Accepted)
-		old.Hold()
+		require.Equal(t, 1, publish(t, a, "gone", "too late").Accepted)
+		require.Len(t, mailboxOf(t, r, "b").Handlers, 4)
+
+		require.NoError(t, next.Succeed(old))
 		require.True(t, mailboxOf(t, r, "b").Held)
+		require.Len(t, mailboxOf(t, r, "b").Handlers, 5)
 		post(t, a, "b", "note", 3)
 		require.Equal(t, 1, publish(t, a, "news", "held").Accepted)
+		require.Equal(t, 1, publish(t, a, "fresh", "held").Accepted)
+		require.Zero(t, publish(t, a, "gone", nil).Matched)
+		require.ErrorIs(t, a.Post(t.Context(), "b", "other", nil), router.ErrNoHandler, "its handlers are known")
+		require.Equal(t, "no handler", r.Room("a", "b", "other"))
+		require.Empty(t, r.Room("a", "b", "who"))
+		_, err = old.Handle("late", echo)
+		require.ErrorIs(t, err, router.ErrClosed)
+		_, err = old.Send(t.Context(), "b", "other", nil)
+		require.ErrorIs(t, err, router.ErrNoHandler, "what drains acts still")
 		done := make(chan error)
-		go func() { done <- old.Handover(context.Background()) }()
+		go func() { done <- old.Close(context.Background()) }()
+		replies := make(chan any, 2)
+		go func() {
+			reply, err := a.Send(context.Background(), "b", "who", nil)
+			replies <- reply.Data()
+			replies <- err
+		}()
 		synctest.Wait()
 		require.False(t, old.Ended(), "it waits for what runs")
+		require.Empty(t, is.read())
 		g.open()
 		require.NoError(t, <-done)
 		requireEnded(t, old)
+		synctest.Wait()
 		require.ElementsMatch(t, []any{0, "aside0"}, was.data(), "but for nothing else")
-		post(t, a, "b", "note", 4)
-		require.Equal(t, 1, publish(t, a, "news", "between").Accepted)
-		require.NoError(t, r.Idle(t.Context()), "what waits for a successor does not count")
-		replies := make(chan any, 2)
-		ask := func(typ string) {
-			reply, err := a.Send(context.Background(), "b", typ, nil)
-			replies <- reply.Data()
-			replies <- err
-		}
-		go ask("who")
-		synctest.Wait()
-		require.Empty(t, r.Room("a", "b", "anything"))
-
-		next := join(t, r, "b")
-		handle(t, next, "note", is.write)
-		handle(t, next, "aside", is.write, router.Concurrent(2))
-		handle(t, next, "who", func(context.Context, router.Message) (any, error) { return "the next", nil })
-		handleTopic(t, next, "news", is.write)
-		require.Equal(t, 1, publish(t, a, "news", "late").Accepted)
-		post(t, a, "b", "note", 5)
-		synctest.Wait()
 		require.Empty(t, is.read(), "not before it has settled")
 		next.Settle()
 		next.Settle()
@@ -77,25 +89,32 @@ func TestHandover(t *testing.T) {
 				order = append(order, m.Data())
 			}
 		}
-		require.Equal(t, []any{1, 2, "early", 3, "held", 4, "between", "late", 5}, order)
+		require.Equal(t, []any{1, 2, "early", 3, "held", "held"}, order)
 		require.Len(t, is.read(), len(order)+2)
+		require.Equal(t, []any{"too late"}, payloads(r), "for a handler that has no successor")
 		l := r.Ledger()
-		require.Equal(t, plugbus.Ledger{Offered: 14, Accepted: 14, Handled: 14}, l)
-		require.Empty(t, r.DeadLetters())
+		require.NoError(t, l.Check())
+		require.EqualValues(t, 11, l.Handled)
+		require.EqualValues(t, 1, l.Undeliverable)
 		require.False(t, mailboxOf(t, r, "b").Held)
 	})
 }
 
-// TestHandoverNoHandler leaves mail to a successor that does not handle it: it is
+// TestSucceedNoHandler leaves mail to a successor that does not handle it: it is
 // undeliverable, and nobody waits for ever.
-func TestHandoverNoHandler(t *testing.T) {
+func TestSucceedNoHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})
 		a, old := join(t, r, "a"), join(t, r, "b")
+		g := closedGate(t)
+		handle(t, old, "block", g.then(echo))
 		handle(t, old, "note", echo)
+		handle(t, old, "picky", echo)
+		_, err := old.HandleStream("stream", func(context.Context, router.Message, func(any) bool) error { return nil })
+		require.NoError(t, err)
 		handleTopic(t, old, "news", echo)
 		handleTopic(t, old, "news", echo)
-		require.NoError(t, old.Handover(t.Context()))
+		post(t, a, "b", "block", nil)
 		results := make(chan error, 2)
 		go func() {
 			_, err := a.Send(context.Background(), "b", "note", nil)
@@ -108,12 +127,15 @@ func TestHandoverNoHandler(t *testing.T) {
 		post(t, a, "b", "picky", "a post")
 		require.Equal(t, 2, publish(t, a, "news", "news").Accepted)
 		synctest.Wait()
-		next := join(t, r, "b")
+		next := joinHeld(t, r, "b")
 		got := &diary{}
 		handle(t, next, "stream", echo) // Which is no stream.
 		handle(t, next, "picky", echo, router.Senders([]string{"c"}, nil))
 		handleTopic(t, next, "news", got.write) // There were two.
-		require.Equal(t, 2, publish(t, a, "news", "more").Accepted, "the other one is still expected")
+		require.NoError(t, next.Succeed(old))
+		require.Equal(t, 1, publish(t, a, "news", "more").Accepted)
+		g.open()
+		require.NoError(t, old.Close(t.Context()))
 		next.Settle()
 		for range 2 {
 			e := undelivered(t, <-results)
@@ -122,44 +144,51 @@ func TestHandoverNoHandler(t *testing.T) {
 		}
 		require.NoError(t, r.Idle(t.Context()))
 		require.Equal(t, []any{"news", "more"}, got.data(), "each delivery is for one handler")
-		require.Equal(t, []any{"a post", "news", "more"}, payloads(r))
-		require.Equal(t, 1, publish(t, a, "news", "after").Accepted)
-		require.NoError(t, r.Idle(t.Context()))
+		require.Equal(t, []any{"a post", "news"}, payloads(r))
 	})
 }
 
-// TestHandoverSamePattern hands several handlers of one pattern over: each of the
-// successor's gets what was for the one in its place.
-func TestHandoverSamePattern(t *testing.T) {
-	r := newRouter(t, router.Options{})
-	a, c := join(t, r, "a"), join(t, r, "b")
-	handleTopic(t, c, "news", echo)
-	handleTopic(t, c, "news", echo)
-	for n := range 3 { // A successor may itself be replaced before it settles.
-		require.NoError(t, c.Handover(t.Context()))
-		require.Equal(t, 2, publish(t, a, "news", n).Accepted)
-		c = join(t, r, "b")
-		if n == 1 {
-			handleTopic(t, c, "news", echo)
-			handleTopic(t, c, "news", echo)
+// TestSucceedSamePattern hands several handlers of one pattern over: each of the
+// successor's gets what was for the one in its place, over several successors.
+func TestSucceedSamePattern(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRouter(t, router.Options{})
+		a, c := join(t, r, "a"), join(t, r, "b")
+		g := closedGate(t)
+		handle(t, c, "block", g.then(echo))
+		handleTopic(t, c, "news", echo)
+		handleTopic(t, c, "news", echo)
+		post(t, a, "b", "block", nil)
+		synctest.Wait()
+		var got []*diary
+		for n := range 3 { // A successor may itself be replaced before it settles.
+			require.Equal(t, 2, publish(t, a, "news", n).Accepted)
+			next := joinHeld(t, r, "b")
+			got = []*diary{{}, {}}
+			for _, notes := range got {
+				handleTopic(t, next, "news", notes.write)
+			}
+			require.NoError(t, next.Succeed(c))
+			if n > 0 {
+				require.NoError(t, c.Close(t.Context()))
+			}
+			c = next
 		}
-	}
-	got := []*diary{{}, {}}
-	for _, notes := range got {
-		handleTopic(t, c, "news", notes.write)
-	}
-	c.Settle()
-	require.NoError(t, r.Idle(t.Context()))
-	for i, notes := range got {
-		require.Equal(t, []any{0, 1, 2}, notes.data())
-		for _, m := range notes.read() {
-			require.Equal(t, i+1, m.Delivery())
+		g.open()
+		synctest.Wait()
+		c.Settle()
+		require.NoError(t, r.Idle(t.Context()))
+		for i, notes := range got {
+			require.Equal(t, []any{0, 1, 2}, notes.data())
+			for _, m := range notes.read() {
+				require.Equal(t, i+1, m.Delivery())
+			}
 		}
-	}
+	})
 }
 
-// TestHandoverAbandons hands over although a handler does not return in time.
-func TestHandoverAbandons(t *testing.T) {
+// TestSucceedAbandons succeeds although a handler does not return in time.
+func TestSucceedAbandons(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{})
 		a, old := join(t, r, "a"), join(t, r, "b")
@@ -174,12 +203,12 @@ func TestHandoverAbandons(t *testing.T) {
 		synctest.Wait()
 		go ask()
 		synctest.Wait()
-		err := old.Handover(dead())
-		require.Equal(t, &router.CloseError{Client: "b", Abandoned: 1, Err: context.Canceled}, err)
+		next := joinHeld(t, r, "b")
+		handle(t, next, "hang", echo)
+		require.NoError(t, next.Succeed(old))
+		require.Equal(t, &router.CloseError{Client: "b", Abandoned: 1, Err: context.Canceled}, old.Close(dead()))
 		require.ErrorIs(t, undelivered(t, <-results), router.ErrTargetLeft)
 		require.Len(t, r.Leaks(), 1)
-		next := join(t, r, "b")
-		handle(t, next, "hang", echo)
 		next.Settle()
 		require.NoError(t, <-results, "the other one waited, and has its reply")
 		require.False(t, old.Ended())
@@ -191,105 +220,84 @@ func TestHandoverAbandons(t *testing.T) {
 	})
 }
 
-// TestHoldAndGoOn settles the client that held its mail: nothing is stuck.
-func TestHoldAndGoOn(t *testing.T) {
+// TestSucceedForgetsTheOld shows that what senders knew of the old client does not hold
+// for the new one; and that one which was held, and leaves, takes nothing along.
+func TestSucceedForgetsTheOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, router.Options{})
-		a, b := join(t, r, "a"), join(t, r, "b")
+		r, was := newRouter(t, router.Options{}), newRules()
+		a, old := join(t, r, "a"), join(t, r, "b", was.guard("b"))
 		g, got := closedGate(t), &diary{}
-		handle(t, b, "note", g.then(got.write))
-		handle(t, b, "aside", g.then(got.write), router.Concurrent(1))
-		handleTopic(t, b, "news", got.write, router.Concurrent(1))
-		send := func() {
-			for n := range 2 {
-				post(t, a, "b", "note", n)
-				post(t, a, "b", "aside", n)
-				synctest.Wait()
-			}
-			publish(t, a, "news", "x")
-		}
-		send()
-		publish(t, a, "news", "y")
-		b.Hold()
-		g.open()
-		require.NoError(t, b.Drained(t.Context()))
-		running := len(got.read())
-		post(t, a, "b", "note", 2)
+		handle(t, old, "x", g.then(got.write))
+		post(t, a, "b", "x", 1)
 		synctest.Wait()
-		require.Len(t, got.read(), running)
-		b.Settle()
-		require.NoError(t, r.Idle(t.Context()))
-		require.Len(t, got.read(), 7)
-		require.NoError(t, b.Close(t.Context()))
-	})
-}
-
-// TestDrop cancels what nobody takes over: those who wait hear of it.
-func TestDrop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, router.Options{})
-		a, b := join(t, r, "a"), join(t, r, "b")
-		handleTopic(t, b, "news", echo)
-		handle(t, b, "x", echo)
-		r.Drop("nobody")
-		r.Drop("b") // Somebody has it.
-		require.Equal(t, 1, publish(t, a, "news", nil).Accepted)
-		require.NoError(t, r.Idle(t.Context()))
-		require.NoError(t, b.Handover(t.Context()))
-		result := make(chan error)
-		go func() {
-			_, err := a.Send(context.Background(), "b", "x", nil)
-			result <- err
-		}()
-		synctest.Wait()
-		publish(t, a, "news", "letter")
-		r.Drop("b")
-		e := undelivered(t, <-result)
-		require.ErrorIs(t, e, router.ErrTargetLeft)
-		require.Equal(t, plugbus.Cancelled, e.Outcome)
-		require.Equal(t, []any{"letter"}, payloads(r))
-		require.Zero(t, publish(t, a, "news", nil).Matched)
-		require.ErrorIs(t, a.Post(t.Context(), "b", "x", nil), router.ErrUnknownTarget)
-		require.Len(t, r.Stats().Mailboxes, 1)
-		require.EqualValues(t, 2, r.Ledger().Cancelled)
-	})
-}
-
-// TestCloseHeld closes a client that holds its mail: it handles that itself.
-func TestCloseHeld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(t, router.Options{})
-		a, b := join(t, r, "a"), join(t, r, "b")
-		g, got := closedGate(t), &diary{}
-		handle(t, b, "note", g.then(got.write))
-		handle(t, b, "aside", g.then(got.write), router.Concurrent(1))
-		for n := range 3 {
-			post(t, a, "b", "note", n)
-			post(t, a, "b", "aside", n)
-			synctest.Wait()
-		}
-		b.Hold()
+		held := joinHeld(t, r, "b")
+		handle(t, held, "x", echo)
+		require.NoError(t, held.Close(dead()))
+		require.Empty(t, r.Leaks(), "what runs is not of the held one")
+		was.deny(plugbus.VerbReceive, "a")
+		require.ErrorIs(t, a.Post(t.Context(), "b", "x", 2), plugbus.ErrDenied)
+		next := joinHeld(t, r, "b", newRules().guard("b"))
+		handle(t, next, "x", got.write)
+		require.NoError(t, next.Succeed(old))
+		post(t, a, "b", "x", 3)
 		g.open()
-		require.NoError(t, b.Drained(t.Context()))
-		require.ElementsMatch(t, []any{0, 0}, got.data(), "while it holds, nothing starts, on the worker or beside it")
-		require.NoError(t, b.Close(t.Context()))
-		require.ElementsMatch(t, []any{0, 0, 1, 1, 2, 2}, got.data())
-		require.EqualValues(t, 6, r.Ledger().Handled)
+		require.NoError(t, old.Close(t.Context()))
+		next.Settle()
+		require.NoError(t, r.Idle(t.Context()))
+		require.Equal(t, []any{1, 3}, got.data())
 	})
 }
 
-// TestHandoverAsksTheSuccessor publishes to a plugin that is being replaced: what
-// the one that has left may have does not matter.
-func TestHandoverAsksTheSuccessor(t *testing.T) {
+// TestSucceedRefused lists what cannot take a place, and closes clients that were held:
+// nothing changes (H6).
+func TestSucceedRefused(t *testing.T) {
+	r, other := newRouter(t, router.Options{}), newRouter(t, router.Options{})
+	_, err := r.Client("b", router.ClientOptions{Held: true})
+	require.ErrorIs(t, err, plugbus.ErrInvalid, "nobody is there")
+	a, b, far := join(t, r, "a"), join(t, r, "b"), join(t, other, "b")
+	handle(t, b, "x", echo)
+	one, two, gone := joinHeld(t, r, "b"), joinHeld(t, r, "b"), joinHeld(t, r, "b")
+	handleTopic(t, gone, "x", echo)
+	handle(t, gone, "x", echo).Remove()
+	handle(t, gone, "x", echo)
+	_, err = gone.Handle("x", echo)
+	require.ErrorIs(t, err, router.ErrHandlerExists)
+	require.NoError(t, gone.Close(t.Context()))
+	requireEnded(t, gone)
+	for _, wrong := range []*router.Client{nil, a, far, one, two} {
+		require.ErrorIs(t, one.Succeed(wrong), plugbus.ErrInvalid)
+	}
+	require.ErrorIs(t, a.Succeed(b), plugbus.ErrInvalid, "it is not held")
+	require.ErrorIs(t, gone.Succeed(b), router.ErrClosed)
+	one.Settle() // It has no place yet.
+	require.False(t, mailboxOf(t, r, "b").Held)
+	_, err = a.Send(t.Context(), "b", "x", nil)
+	require.NoError(t, err)
+	require.Zero(t, publish(t, a, "x", nil).Matched)
+	require.NoError(t, one.Succeed(b))
+	require.ErrorIs(t, one.Succeed(b), plugbus.ErrInvalid, "it has its place")
+	require.ErrorIs(t, two.Succeed(b), router.ErrClosed, "that one has been succeeded")
+	require.NoError(t, b.Close(t.Context()))
+	one.BeginDrain()
+	require.ErrorIs(t, two.Succeed(one), router.ErrClosed)
+	require.NoError(t, one.Close(t.Context()))
+	require.Len(t, r.Stats().Mailboxes, 1)
+	require.ErrorIs(t, two.Succeed(one), router.ErrClosed)
+}
+
+// TestSucceedAsksTheSuccessor publishes to a plugin that is being replaced: what the one
+// that has left may have does not matter.
+func TestSucceedAsksTheSuccessor(t *testing.T) {
 	for _, may := range []bool{true, false} {
 		r, was, is := newRouter(t, router.Options{}), newRules(), newRules()
 		a, b := join(t, r, "a"), join(t, r, "b", was.guard("b"))
 		handleTopic(t, b, "news", echo)
-		require.NoError(t, b.Handover(t.Context()))
+		next, got := joinHeld(t, r, "b", is.guard("b")), &diary{}
+		handleTopic(t, next, "news", got.write)
+		require.NoError(t, next.Succeed(b))
+		require.NoError(t, b.Close(t.Context()))
 		was.deny(plugbus.VerbConsume, "news")
 		require.Equal(t, 1, publish(t, a, "news", 1).Accepted)
-		next, got := join(t, r, "b", is.guard("b")), &diary{}
-		handleTopic(t, next, "news", got.write)
 		if !may {
 			is.deny(plugbus.VerbConsume, "news")
 		}
@@ -307,32 +315,49 @@ func (h hook) Take(time.Time, int) time.Duration {
 	return 0
 }
 
-// TestR13HandoverAtTheDoor replaces the recipient while a message is at the door:
-// what the old one was allowed says nothing of the new one, even if the versions of
-// their guards are the same.
-func TestR13HandoverAtTheDoor(t *testing.T) {
-	r, law, is := newRouter(t, router.Options{}), newRules(), newRules()
-	a, b := join(t, r, "a", law.guard("a")), join(t, r, "b", newRules().guard("b"))
-	handle(t, b, "x", echo)
-	is.denied["receive a"] = plugbus.ReasonDeniedByRule
-	law.acts = hook(func() {
-		require.NoError(t, b.Handover(t.Context()))
-		next := join(t, r, "b", is.guard("b"))
-		handle(t, next, "x", echo)
-		next.Settle()
-	})
-	_, err := a.Send(t.Context(), "b", "x", nil)
-	require.ErrorIs(t, undelivered(t, err), plugbus.ErrDenied)
+// TestR13SucceedAtTheDoor replaces the recipient while a message is at the door: what
+// the old one was allowed says nothing of the new one, even if the versions of their
+// guards are the same; and a publication finds the handler in the place of the one that
+// it was for.
+func TestR13SucceedAtTheDoor(t *testing.T) {
+	for _, publication := range []bool{false, true} {
+		r, law, is := newRouter(t, router.Options{}), newRules(), newRules()
+		a, b := join(t, r, "a", law.guard("a")), join(t, r, "b", newRules().guard("b"))
+		handle(t, b, "x", echo)
+		handleTopic(t, b, "x", echo)
+		got := &diary{}
+		is.denied["receive a"] = plugbus.ReasonDeniedByRule
+		law.acts = hook(func() {
+			next := joinHeld(t, r, "b", is.guard("b"))
+			handle(t, next, "x", echo)
+			handleTopic(t, next, "x", got.write)
+			require.NoError(t, next.Succeed(b))
+			require.NoError(t, b.Close(t.Context()))
+			next.Settle()
+		})
+		if publication {
+			require.Equal(t, 1, publish(t, a, "x", nil).Accepted)
+			require.NoError(t, r.Idle(t.Context()))
+			require.Len(t, got.read(), 1)
+			continue
+		}
+		_, err := a.Send(t.Context(), "b", "x", nil)
+		require.ErrorIs(t, undelivered(t, err), plugbus.ErrDenied)
+	}
 }
 
-// TestHandoverBounds keeps the bounds of a mailbox while it is held, and releases
-// those who wait for room or for a reply when their time is over.
-func TestHandoverBounds(t *testing.T) {
+// TestSucceedBounds keeps the bounds of a mailbox while it is held, and releases those
+// who wait for room or for a reply when their time is over.
+func TestSucceedBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRouter(t, router.Options{MailboxMessages: 4})
 		a, b := join(t, r, "a"), join(t, r, "b")
-		require.NoError(t, b.Handover(t.Context()))
-		_, err := a.Send(t.Context(), "b", "x", nil, router.Timeout(time.Second))
+		next, got := joinHeld(t, r, "b"), &diary{}
+		handle(t, next, "x", got.write)
+		handle(t, next, "aside", got.write, router.Concurrent(1))
+		require.NoError(t, next.Succeed(b))
+		require.NoError(t, b.Close(t.Context()))
+		_, err := a.Send(t.Context(), "b", "aside", nil, router.Timeout(time.Second))
 		require.ErrorIs(t, undelivered(t, err), context.DeadlineExceeded)
 		post(t, a, "b", "x", 1)
 		require.ErrorIs(t, a.Post(t.Context(), "b", "x", 2), router.ErrQueueFull)
@@ -341,8 +366,7 @@ func TestHandoverBounds(t *testing.T) {
 		result := make(chan error)
 		go func() { result <- a.Post(context.Background(), "b", "x", 3, router.WaitForRoom()) }()
 		synctest.Wait()
-		next, got := join(t, r, "b"), &diary{}
-		handle(t, next, "x", got.write)
+		require.Error(t, r.Idle(dead()), "something waits")
 		next.Settle()
 		require.NoError(t, <-result)
 		require.NoError(t, r.Idle(t.Context()))
@@ -350,36 +374,42 @@ func TestHandoverBounds(t *testing.T) {
 	})
 }
 
-// TestHandoverUnderLoad replaces a plugin again and again while others send and
-// publish to it: nothing is lost, nothing comes twice, everybody is answered, and
-// the order of each sender holds, but for the concurrent handler.
-func TestHandoverUnderLoad(t *testing.T) {
+// TestSucceedUnderLoad replaces a plugin again and again while others send and publish
+// to it: nothing is lost, nothing comes twice, everybody is answered, the order of each
+// sender holds, but for the concurrent handler, and no two versions run at a time.
+func TestSucceedUnderLoad(t *testing.T) {
 	r := newRouter(t, router.Options{MailboxMessages: 1_000_000, MailboxBytes: 1 << 40})
 	const senders, each = 3, 100
 	type place struct{ from, typ string }
 	var mu sync.Mutex
 	next := map[place]int{}
-	var aside atomic.Int32
-	inOrder := func(_ context.Context, m router.Message) (any, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		at := place{m.From(), m.Type()}
-		if m.Data() != next[at] {
-			t.Errorf("%v: got %v, want %d", at, m.Data(), next[at])
-		}
-		next[at]++
-		return m.Data(), nil
-	}
-	open := func() *router.Client {
-		c, err := r.Client("b", router.ClientOptions{})
+	var aside, settled atomic.Int32
+	open := func(o router.ClientOptions, version int32) *router.Client {
+		c, err := r.Client("b", o)
 		require.NoError(t, err)
+		alone := func() {
+			if settled.Load() != version {
+				t.Errorf("version %d runs when %d has the place", version, settled.Load())
+			}
+		}
+		inOrder := func(_ context.Context, m router.Message) (any, error) {
+			alone()
+			mu.Lock()
+			defer mu.Unlock()
+			at := place{m.From(), m.Type()}
+			if m.Data() != next[at] {
+				t.Errorf("%v: got %v, want %d", at, m.Data(), next[at])
+			}
+			next[at]++
+			return m.Data(), nil
+		}
 		handle(t, c, "post", inOrder)
 		handle(t, c, "send", inOrder)
-		handle(t, c, "aside", func(context.Context, router.Message) (any, error) { aside.Add(1); return nil, nil }, router.Concurrent(2))
+		handle(t, c, "aside", func(context.Context, router.Message) (any, error) { alone(); aside.Add(1); return nil, nil }, router.Concurrent(2))
 		handleTopic(t, c, "news", inOrder)
 		return c
 	}
-	b := open()
+	b := open(router.ClientOptions{}, 0)
 	var wg sync.WaitGroup
 	for i := range senders {
 		from := join(t, r, fmt.Sprint("from", i))
@@ -401,21 +431,24 @@ func TestHandoverUnderLoad(t *testing.T) {
 	}
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
-	swaps := 0
-	for running := true; running; swaps++ {
+	swaps := int32(0)
+	for running := true; running; {
 		select {
 		case <-done:
 			running = false
 		default:
 		}
-		b.Hold()
-		require.NoError(t, b.Handover(context.Background()))
-		b = open()
-		b.Settle()
+		following := open(router.ClientOptions{Held: true}, swaps+1)
+		require.NoError(t, following.Succeed(b))
 		require.NoError(t, r.Ledger().Check())
+		require.NoError(t, b.Close(context.Background()))
+		swaps++
+		settled.Store(swaps)
+		b = following
+		b.Settle()
 	}
 	require.NoError(t, r.Idle(context.Background()))
-	require.Greater(t, swaps, 1)
+	require.Greater(t, swaps, int32(1))
 	require.Len(t, next, 3*senders)
 	for at, n := range next {
 		require.Equal(t, each, n, "%v", at)

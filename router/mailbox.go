@@ -18,24 +18,22 @@ type state uint8
 const (
 	open     state = iota
 	draining       // takes nothing new
-	held           // takes messages, and has nobody to handle them yet
 	closed
 )
 
-// A mailbox holds what waits for one plugin. It outlives the client that handles
-// it only when the plugin is replaced.
+// A mailbox holds what waits for one plugin. It outlives the client that handles it
+// only when another succeeds that one.
 type mailbox struct {
 	router *Router
 	id     string
 
-	mu       sync.Mutex // guards below
-	state    state
-	client   *Client // who handles; nil while it is held
-	handlers map[string]*Route
-	fallback *Route
-	edition  uint64              // grows when handlers or fallback change
-	routes   int                 // of the client, topics included
-	ghosts   map[*Route]struct{} // topic handlers of a client whose successor is not settled
+	mu      sync.Mutex // guards below
+	state   state
+	client  *Client   // who handles; nil when it is closed
+	tag     any       // the Owner of the latest client
+	held    bool      // the client calls no handler yet
+	former  []*Client // that were succeeded, and have not ended
+	edition uint64    // grows when the handlers change
 
 	lanes   lanes // what the worker handles
 	waiting int   // messages in lanes, and in those of concurrent routes
@@ -48,7 +46,6 @@ type mailbox struct {
 	active  int            // deliveries that run, and have no outcome
 	reports int            // what the host hears just now
 	late    uint64         // replies that came too late
-	drained chan struct{}  // closed when draining and empty; nil before
 }
 
 // admission is what a mailbox says to a message.
@@ -102,10 +99,14 @@ func (b *mailbox) share(from string) *share {
 
 // route returns the handler for a type, or nil. b.mu is held.
 func (b *mailbox) route(name string) *Route {
-	if r := b.handlers[name]; r != nil {
+	c := b.client
+	if c == nil {
+		return nil
+	}
+	if r := c.handlers[name]; r != nil {
 		return r
 	}
-	return b.fallback
+	return c.fallback
 }
 
 // A step is what has to follow when a mailbox has taken a message.
@@ -147,9 +148,9 @@ func (b *mailbox) enqueue(d *delivery) (why admission, next step) {
 	b.bytes += int64(size)
 	d.phase = waiting
 	d.delayed = d.msg.address.kind.awaited() &&
-		(beside || b.waiting > 1 || b.active > 0 || b.client == nil || b.client.actor.Running())
+		(beside || b.waiting > 1 || b.active > 0 || b.client.actor.Running())
 	b.lanesOf(d).push(d)
-	if beside || b.client == nil || b.state == held {
+	if beside || b.held {
 		return admitted, stepNone
 	}
 	return admitted, stepWake
@@ -180,18 +181,17 @@ func (b *mailbox) count(o plugbus.Outcome) {
 	}
 }
 
-// admit says whether the mailbox is for such a message, whatever its room. While
-// it is held, nobody knows which types there will be. b.mu is held.
+// admit says whether the mailbox is for such a message, whatever its room. While it is
+// held all messages wait together, for the worker to start them. b.mu is held.
 func (b *mailbox) admit(d *delivery) admission {
-	switch b.state {
-	case draining, closed:
+	if b.state != open {
 		return closing
-	case held:
-		d.detach()
-		return admitted
-	case open:
 	}
-	return b.match(d)
+	why := b.match(d)
+	if why == admitted && b.held {
+		d.detach()
+	}
+	return why
 }
 
 // look says whether the mailbox is for messages of an address, whatever its room.
@@ -246,6 +246,7 @@ func (b *mailbox) begin(d *delivery) {
 	if d.delayed {
 		d.began = b.router.clock.Now()
 	}
+	d.mark()
 	d.open()
 	d.prev, d.next = nil, b.running
 	if d.next != nil {
@@ -253,6 +254,7 @@ func (b *mailbox) begin(d *delivery) {
 	}
 	b.running = d
 	b.active++
+	d.runner.active++
 }
 
 // end undoes begin. b.mu is held.
@@ -268,13 +270,19 @@ func (b *mailbox) end(d *delivery) {
 	d.prev, d.next = nil, nil
 }
 
+// rests notes that a delivery which runs has its outcome. b.mu is held.
+func (b *mailbox) rests(d *delivery) {
+	b.active--
+	d.runner.active--
+}
+
 // next takes the next message for the worker of c, or returns nil. A message for a
 // concurrent handler, which a mailbox that was held may have, is set aside: the
 // caller starts it.
 func (b *mailbox) next(c *Client) (d *delivery, aside bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.client == c && b.state != held {
+	for b.client == c && !b.held {
 		d := b.lanes.pop()
 		if d == nil {
 			return nil, false
@@ -302,10 +310,7 @@ func (b *mailbox) next(c *Client) (d *delivery, aside bool) {
 func (b *mailbox) nextBeside(r *Route) *delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d := (*delivery)(nil)
-	if b.state != held {
-		d = r.lanes.pop()
-	}
+	d := r.lanes.pop()
 	if d == nil {
 		r.busy--
 		return nil
@@ -318,14 +323,8 @@ func (b *mailbox) nextBeside(r *Route) *delivery {
 // allLanes returns everywhere where messages wait. b.mu is held.
 func (b *mailbox) allLanes() []*lanes {
 	all := []*lanes{&b.lanes}
-	for _, r := range b.handlers {
-		all = append(all, &r.lanes)
-	}
-	if b.fallback != nil {
-		all = append(all, &b.fallback.lanes)
-	}
 	if b.client != nil {
-		for r := range b.client.topics {
+		for _, r := range b.client.everyRoute() {
 			all = append(all, &r.lanes)
 		}
 	}
@@ -359,26 +358,29 @@ func (b *mailbox) drop(d *delivery, from *lanes, o plugbus.Outcome) {
 	b.leave(d)
 	d.phase = over
 	b.counts.Count(o, 1)
+	if d.observes() {
+		d.observe(o, "")
+	}
 }
 
 // abandon gives a delivery that runs its outcome, and its sender an error. The
 // caller ends its context. b.mu is held.
 func (b *mailbox) abandon(d *delivery, why error) {
 	d.abandoned = true
-	b.active--
+	b.rests(d)
 	b.counts.Count(plugbus.Abandoned, 1)
+	if d.observes() {
+		d.observe(plugbus.Abandoned, "")
+	}
 	d.tell(Response{}, d.lost(plugbus.Abandoned, why, true))
 	b.settled()
 }
 
-// shut closes a mailbox without a client, and returns what it still had. It
-// stays known for as long as a handler runs. The router's lock and b.mu are held.
+// shut closes a mailbox whose client ends, and returns what it still had. It stays
+// known for as long as a handler runs. The router's lock and b.mu are held.
 func (b *mailbox) shut() (cut []*delivery) {
 	cut = b.cancel(ErrTargetLeft, func(*delivery) bool { return true })
-	b.state = closed
-	for r := range b.ghosts {
-		b.exorcise(r)
-	}
+	b.state, b.client = closed, nil
 	b.welcome()
 	delete(b.router.boxes, b.id)
 	b.router.topology.Add(1)
@@ -419,11 +421,22 @@ func (b *mailbox) welcome() {
 
 // settled notes that the figures may have become zero. b.mu is held.
 func (b *mailbox) settled() {
-	if b.active+b.reports > 0 || b.waiting > 0 && b.state != held {
+	if b.reports > 0 {
 		return
 	}
-	if b.drained != nil && !isClosed(b.drained) {
-		close(b.drained)
+	if b.client != nil && b.waiting == 0 {
+		b.client.settled()
+	}
+	for _, c := range b.former {
+		c.settled()
+	}
+}
+
+// settled ends the draining of a client for which nothing waits, if nothing of it runs.
+// The lock of the mailbox is held.
+func (c *Client) settled() {
+	if c.active == 0 && c.drained != nil && !isClosed(c.drained) {
+		close(c.drained)
 	}
 }
 

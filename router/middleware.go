@@ -40,7 +40,8 @@ type Deliver func(ctx context.Context, m *Draft) (Response, error)
 //
 // A message that no next has delivered is refused with ReasonMiddleware, whatever
 // the middleware did instead: return an error, which is the Cause of the refusal,
-// or neither an error nor a response, or panic. Its error after it has called next
+// or neither an error nor a response, or panic. Where the middleware is at fault the
+// Cause is a [*MiddlewareError]. Its error after it has called next
 // is the sender's as it is. A next that is called after the middleware has returned
 // delivers nothing, and returns an error that matches [ErrClosed].
 type Middleware func(next Deliver) Deliver

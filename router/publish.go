@@ -125,7 +125,7 @@ func (c *Client) admitPublication(ctx context.Context, topic string, data any, o
 	p := &publication{reach: c.reachOf(topic, cause), cause: cause}
 	permit := p.reach.permit
 	if permit.Allowed() && o.priority > permit.Priority {
-		return nil, c.refuse(plugbus.Refusal{
+		return nil, c.refuse(KindPublish, topic, plugbus.Refusal{
 			Verb: plugbus.VerbPublish, Object: topic, Reason: plugbus.ReasonPriorityNotGranted, Chain: cause,
 			Hint: fmt.Sprintf("the plugin may publish with the priority %v at most, not %v", permit.Priority, o.priority),
 		})
@@ -134,7 +134,7 @@ func (c *Client) admitPublication(ctx context.Context, topic string, data any, o
 	parcel := &door.Parcel{Data: data, Headers: o.headers, Texts: [2]string{o.correlation, o.clientID}}
 	now, refusal := door.Check(c.router.clock, act, parcel)
 	if refusal != nil {
-		return nil, c.refuse(*refusal)
+		return nil, c.refuse(KindPublish, topic, *refusal)
 	}
 	p.msg = Message{
 		frozen: parcel.Data, seq: c.router.seq.Add(1), nanos: now.UnixNano(),
@@ -143,6 +143,9 @@ func (c *Client) admitPublication(ctx context.Context, topic string, data any, o
 	p.receipt.ID = ids.At(p.msg.nanos, p.msg.seq, c.router.salt)
 	p.expires = o.expiry(now)
 	c.sent.Add(1)
+	if c.router.opts.Observe != nil {
+		c.observeAct(0, &address{name: topic, kind: KindPublish, salt: c.router.salt}, &p.msg)
+	}
 	return p, nil
 }
 
@@ -153,14 +156,14 @@ func (c *Client) refit(p *publication, d *Draft, o *sendOptions) error {
 	permit.Acts, permit.Bytes = nil, nil // The publication is one act, whoever it reaches.
 	act := &door.Act{Plugin: c.id, Verb: plugbus.VerbPublish, Object: d.Type, Permit: &permit, Cause: p.cause, MaxDepth: c.router.opts.MaxDepth}
 	if o.priority > permit.Priority {
-		return c.refuse(plugbus.Refusal{
+		return c.refuse(KindPublish, d.Type, plugbus.Refusal{
 			Verb: plugbus.VerbPublish, Object: d.Type, Reason: plugbus.ReasonPriorityNotGranted, Chain: p.cause,
 			Hint: "a middleware raised the priority over that of the plugin",
 		})
 	}
 	parcel := &door.Parcel{Data: d.Data, Headers: o.headers, Texts: [2]string{o.correlation, o.clientID}}
 	if _, refusal := door.Check(c.router.clock, act, parcel); refusal != nil {
-		return c.refuse(*refusal)
+		return c.refuse(KindPublish, d.Type, *refusal)
 	}
 	p.msg.frozen, p.msg.size, p.msg.priority = parcel.Data, int32(min(parcel.Size, 1<<31-1)), o.priority
 	p.msg.meta = c.metaFor(p.cause, false, nil).with(parcel.Headers, o)
@@ -207,11 +210,12 @@ func (c *Client) deliver(p *publication, t target, wakes *actor.Wakes) admission
 	}
 	runner := t.route.client
 	var accept *plugbus.Permit
-	if !runner.ended.Load() { // Or else its mailbox is held, and its successor is asked.
+	if !runner.ended.Load() { // Or else its successor is asked, if it has one.
 		accept = runner.guard.PermitVia(p.cause, plugbus.VerbConsume, p.reach.topic)
 	}
 	if accept != nil && !accept.Allowed() {
 		runner.box.count(plugbus.Refused)
+		c.observeKept(p, t, plugbus.Refused, accept.Reason)
 		note(&r.Refused)
 		c.keptFrom(p, to)
 		return unwelcome
@@ -237,13 +241,16 @@ func (c *Client) deliver(p *publication, t target, wakes *actor.Wakes) admission
 		runner.follow(next, d, wakes)
 	case full, shareFull:
 		b.count(plugbus.Full)
+		c.observeKept(p, t, plugbus.Full, "")
 		note(&r.Full)
 		d.release()
 	case unhandled, closing: // It has left meanwhile.
 		b.count(plugbus.Refused)
+		c.observeKept(p, t, plugbus.Refused, plugbus.ReasonUnknownPlugin)
 		d.release()
 	case unwelcome, isStream, isNoStream:
 		b.count(plugbus.Refused)
+		c.observeKept(p, t, plugbus.Refused, plugbus.ReasonRecipientCannotReceive)
 		note(&r.Refused)
 		c.keptFrom(p, to)
 		d.release()

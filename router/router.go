@@ -79,6 +79,11 @@ type Options struct {
 	// OnSlow hears of handlers that run long. It must neither block nor panic.
 	OnSlow func(Slow)
 
+	// Observe hears of every act at the door, and of every delivery when it has ended:
+	// the sums of both are the ledger. It is called with locks held, so it must not
+	// block, panic, or call the router. If nil, nothing is spent on it.
+	Observe func(plugbus.Observation)
+
 	// Actors and Clock are the hub's. If nil, the router has its own.
 	Actors *actor.Group
 	Clock  *clock.Clock
@@ -87,7 +92,9 @@ type Options struct {
 // A Failure is what [Options.OnFailure] hears of.
 type Failure struct {
 	Plugin  string // whose handler it was
+	Owner   any    // the Owner of its client
 	From    string // who sent the message
+	Sender  any    // the Owner of the client that did
 	Type    string // of the message, or the topic
 	Kind    Kind
 	Site    string // where the plugin set the handler, as file:line
@@ -114,6 +121,7 @@ type Served struct {
 // A Slow is what [Options.OnSlow] hears of.
 type Slow struct {
 	Plugin, Type, Site string
+	Owner              any           // of the client
 	For                time.Duration // at least; it may run up to twice as long
 }
 
@@ -138,6 +146,7 @@ type Router struct {
 
 	mu     sync.Mutex // guards below; before the lock of a mailbox
 	boxes  map[string]*mailbox
+	aside  map[*Client]struct{}  // held for the place of another, or succeeded by one
 	gone   map[*mailbox]struct{} // closed, with a handler that still runs
 	topics topic.Index[*Route]
 	routes uint64         // ever made
@@ -165,7 +174,7 @@ func New(o Options) (*Router, error) {
 	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
-	r := &Router{opts: o, clock: o.Clock, salt: ids.Salt(), actors: o.Actors, boxes: map[string]*mailbox{}, gone: map[*mailbox]struct{}{}}
+	r := &Router{opts: o, clock: o.Clock, salt: ids.Salt(), actors: o.Actors, boxes: map[string]*mailbox{}, aside: map[*Client]struct{}{}, gone: map[*mailbox]struct{}{}}
 	r.letters.init(o)
 	r.topology.Store(1)
 	if r.clock == nil {
@@ -193,14 +202,9 @@ func (r *Router) Close(ctx context.Context) error {
 	if r.watch != nil {
 		r.watch.Stop()
 	}
-	var clients []*Client
-	var left []string // mailboxes that nobody took over
+	clients := slices.Collect(maps.Keys(r.aside))
 	for _, id := range slices.Sorted(maps.Keys(r.boxes)) {
-		if c := r.boxes[id].owner(); c != nil {
-			clients = append(clients, c)
-		} else {
-			left = append(left, id)
-		}
+		clients = append(clients, r.boxes[id].owner())
 	}
 	r.mu.Unlock()
 	// The ctx of a handler ends with its client, so that one is the last.
@@ -208,9 +212,6 @@ func (r *Router) Close(ctx context.Context) error {
 	slices.SortStableFunc(clients, func(a, b *Client) int { return cmp.Compare(a.rank(owner), b.rank(owner)) })
 	for _, c := range clients {
 		c.BeginDrain()
-	}
-	for _, id := range left {
-		r.Drop(id)
 	}
 	var errs []error
 	for _, c := range clients {
@@ -238,7 +239,7 @@ func (c *Client) rank(owner *actor.Actor) int {
 
 // Idle waits until no message waits and no handler runs, and returns nil; or
 // until ctx is done, and returns its error. Handlers that were abandoned do not
-// count, nor does what waits for a plugin that is being replaced.
+// count; what waits for a client that has not settled does.
 func (r *Router) Idle(ctx context.Context) error {
 	if err := r.idle.Until(ctx, r.quiet); err != nil {
 		return fmt.Errorf("router: wait until idle: %w", err)
@@ -260,10 +261,10 @@ func (r *Router) quiet() bool {
 func (b *mailbox) quiet() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.active+b.reports == 0 && (b.waiting == 0 || b.state == held)
+	return b.active+b.reports+b.waiting == 0
 }
 
-// owner returns the client that handles, or nil.
+// owner returns the client that handles, or nil if the mailbox is closed.
 func (b *mailbox) owner() *Client {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -146,7 +146,7 @@ func (c *Client) admit(ctx context.Context, kind Kind, to, typ string, data any,
 	parcel := &door.Parcel{Data: data, Headers: o.headers, Texts: [2]string{o.correlation, o.clientID}}
 	now, refusal := door.Check(c.router.clock, act, parcel)
 	if refusal != nil {
-		return nil, c.refuse(*refusal)
+		return nil, c.refuse(kind, typ, *refusal)
 	}
 	d.msg = Message{
 		frozen: parcel.Data, seq: c.router.seq.Add(1), nanos: now.UnixNano(), address: w.address,
@@ -190,12 +190,12 @@ func (c *Client) precheck(ctx context.Context, w *way, o *sendOptions, act *door
 	refusal := plugbus.Refusal{Verb: plugbus.VerbSend, Object: a.to, Chain: act.Cause}
 	if w.invalid != nil {
 		refusal.Reason, refusal.Cause = plugbus.ReasonInvalidName, w.invalid
-		return c.refuse(refusal)
+		return c.refuse(a.kind, a.name, refusal)
 	}
 	if o.priority > w.permit.Priority {
 		refusal.Reason = plugbus.ReasonPriorityNotGranted
 		refusal.Hint = fmt.Sprintf("the plugin may send with the priority %v at most, not %v", w.permit.Priority, o.priority)
-		return c.refuse(refusal)
+		return c.refuse(a.kind, a.name, refusal)
 	}
 	if act.Cause.Depth() >= act.MaxDepth {
 		return nil // Which the door refuses.
@@ -223,12 +223,12 @@ func (c *Client) precheck(ctx context.Context, w *way, o *sendOptions, act *door
 		if w.accept.Reason == plugbus.ReasonQuarantined {
 			refusal.Hint = "the recipient is quarantined"
 		}
-		return c.refuse(refusal)
+		return c.refuse(a.kind, a.name, refusal)
 	}
 	if own && w.box.waitsIn(a.name, d.msg.meta.chain) {
 		refusal.Reason, refusal.Chain = plugbus.ReasonCycle, d.msg.meta.chain
 		refusal.Hint = "the request would wait for itself: " + d.msg.meta.chain.Then(a.to).String()
-		return c.refuse(refusal)
+		return c.refuse(a.kind, a.name, refusal)
 	}
 	return nil
 }
@@ -249,7 +249,14 @@ func (b *mailbox) waitsIn(name string, led plugbus.Chain) bool {
 }
 
 // refuse counts a refusal, has it recorded, and returns the plugin's error.
-func (c *Client) refuse(r plugbus.Refusal) error {
+func (c *Client) refuse(kind Kind, typ string, r plugbus.Refusal) error {
+	if c.router.opts.Observe != nil {
+		to := r.Object
+		if kind == KindPublish {
+			to = ""
+		}
+		c.observeRefusal(kind, to, typ, r.Reason, r.Chain)
+	}
 	c.router.refused.Add(1)
 	c.refused.Add(1)
 	return c.guard.Refuse(r)
@@ -258,7 +265,7 @@ func (c *Client) refuse(r plugbus.Refusal) error {
 // hide refuses a message to a plugin of which the sender may not know. That there
 // is none, or that it would not have the message, all look alike.
 func (c *Client) hide(w *way) error {
-	return c.refuse(plugbus.Refusal{Verb: plugbus.VerbSend, Object: w.address.to, Reason: plugbus.ReasonUnknownPlugin, Chain: w.cause})
+	return c.refuse(w.address.kind, w.address.name, plugbus.Refusal{Verb: plugbus.VerbSend, Object: w.address.to, Reason: plugbus.ReasonUnknownPlugin, Chain: w.cause})
 }
 
 // unsent counts a message that could not be accepted, and returns the sender's
@@ -266,6 +273,13 @@ func (c *Client) hide(w *way) error {
 func (c *Client) unsent(w *way, why error, hint string) error {
 	if !w.known {
 		return c.hide(w)
+	}
+	if c.router.opts.Observe != nil {
+		reason := plugbus.ReasonRecipientCannotReceive
+		if why == ErrUnknownTarget { //nolint:errorlint // It is never wrapped.
+			reason = plugbus.ReasonUnknownPlugin
+		}
+		c.observeRefusal(w.address.kind, w.address.to, w.address.name, reason, w.cause)
 	}
 	c.router.refused.Add(1)
 	c.refused.Add(1)
@@ -316,6 +330,9 @@ func (c *Client) enqueue(ctx context.Context, w *way, o *sendOptions, d *deliver
 	for {
 		b.mu.Lock()
 		why, next := b.enqueue(d)
+		if why == admitted && d.observes() {
+			c.observeAct(0, w.address, &d.msg)
+		}
 		runner := b.client
 		var room chan struct{}
 		if why == full || why == shareFull {
@@ -323,6 +340,10 @@ func (c *Client) enqueue(ctx context.Context, w *way, o *sendOptions, d *deliver
 				room = b.awaitRoom()
 			} else {
 				b.counts.Count(plugbus.Full, 1)
+				if d.observes() {
+					c.observeAct(plugbus.Full, w.address, &d.msg)
+					d.observe(plugbus.Full, "")
+				}
 			}
 		}
 		b.mu.Unlock()
@@ -369,7 +390,7 @@ func (c *Client) rejected(w *way, why admission) error {
 		if !w.known {
 			return c.hide(w)
 		}
-		return c.refuse(plugbus.Refusal{
+		return c.refuse(a.kind, a.name, plugbus.Refusal{
 			Verb: plugbus.VerbSend, Object: a.to, Reason: plugbus.ReasonRecipientCannotReceive, Chain: w.cause,
 			Hint: fmt.Sprintf("its handler of %q is not for this sender", a.name),
 		})
@@ -401,7 +422,7 @@ func (c *Client) waitForRoom(ctx context.Context, w *way, d *delivery, room <-ch
 	a := w.address
 	led := chain.From(ctx)
 	if actor.Owner(ctx) == c.actor && c.actor.Serves(led) && (a.to == c.id || led.Waiting(a.to, nil) > 0) {
-		return c.refuse(plugbus.Refusal{
+		return c.refuse(a.kind, a.name, plugbus.Refusal{
 			Verb: plugbus.VerbSend, Object: a.to, Reason: plugbus.ReasonCycle, Chain: d.msg.meta.chain,
 			Hint: "a handler cannot wait for room in a mailbox whose plugin waits for it; send without WaitForRoom",
 		})
@@ -420,6 +441,10 @@ func (c *Client) waitForRoom(ctx context.Context, w *way, d *delivery, room <-ch
 		why = context.DeadlineExceeded
 	}
 	d.box.count(plugbus.Full)
+	if d.observes() {
+		c.observeAct(plugbus.Full, a, &d.msg)
+		d.observe(plugbus.Full, "")
+	}
 	c.refused.Add(1)
 	return &SendError{From: c.id, To: a.to, Type: a.name, Err: fmt.Errorf("%w: %w", ErrQueueFull, why), Hint: "its mailbox had no room all the while"}
 }

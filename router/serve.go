@@ -77,6 +77,9 @@ func (c *Client) inline(ctx context.Context, w *way, d *delivery) bool {
 	}
 	b.counts.Offered++
 	b.counts.Accepted++
+	if d.observes() {
+		c.observeAct(0, w.address, &d.msg)
+	}
 	b.begin(d)
 	d.ctx.caller, d.ctx.until = ctx, d.deadline
 	b.mu.Unlock()
@@ -238,8 +241,11 @@ func (c *Client) finish(d *delivery, v verdict) {
 	v.left = d.gone
 	first := !d.abandoned
 	if first {
-		b.active--
+		b.rests(d)
 		b.counts.Count(v.outcome, 1)
+		if d.observes() {
+			d.observe(v.outcome, reasonOf(v.outcome, v.err))
+		}
 		if v.outcome != plugbus.Handled {
 			r.bury(d, v.outcome, v.why) // Under the lock, so that nobody finds us idle before.
 		}

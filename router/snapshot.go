@@ -41,6 +41,7 @@ func (r *Router) everyBox() func(yield func(*mailbox) bool) {
 // A MailboxStats says how a mailbox and its plugin fare.
 type MailboxStats struct {
 	ID       string
+	Owner    any            `json:"-"` // of ClientOptions
 	Ledger   plugbus.Ledger // of the messages to the plugin
 	Waiting  int
 	Bytes    int64 // that wait
@@ -48,7 +49,7 @@ type MailboxStats struct {
 	Refused  uint64 // messages of the plugin that were not accepted, and handlers it may not have
 	Late     uint64 // replies that came too late
 	Draining bool
-	Held     bool // for the plugin that is to replace this one
+	Held     bool // its client calls no handler yet
 	Handlers []RouteStats
 }
 
@@ -99,24 +100,15 @@ func (b *mailbox) stats() MailboxStats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := MailboxStats{
-		ID: b.id, Ledger: b.ledger(), Waiting: b.waiting, Bytes: b.bytes, Late: b.late,
-		Draining: b.state == draining || b.state == closed, Held: b.state == held,
+		ID: b.id, Owner: b.tag, Ledger: b.ledger(), Waiting: b.waiting, Bytes: b.bytes, Late: b.late,
+		Draining: b.state == draining || b.state == closed, Held: b.held,
 	}
 	if b.client == nil {
 		return s
 	}
 	s.Sent, s.Refused = b.client.sent.Load(), b.client.refused.Load()
-	add := func(r *Route) {
+	for _, r := range b.client.everyRoute() {
 		s.Handlers = append(s.Handlers, RouteStats{r.Type(), r.topics, r.stream != nil, r.opts.concurrent, r.site})
-	}
-	for _, r := range b.handlers {
-		add(r)
-	}
-	if b.fallback != nil {
-		add(b.fallback)
-	}
-	for r := range b.client.topics {
-		add(r)
 	}
 	slices.SortFunc(s.Handlers, func(a, b RouteStats) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Site, b.Site))
@@ -126,7 +118,7 @@ func (b *mailbox) stats() MailboxStats {
 
 // Room says whether the mailbox of a plugin has room for a small message from a
 // sender, and handles the type: "", or why not. It is a look at one moment, and no
-// promise. A mailbox that is held may get a handler of any type.
+// promise.
 func (r *Router) Room(from, to, typ string) string {
 	r.mu.Lock()
 	b := r.boxes[to]
@@ -137,11 +129,11 @@ func (r *Router) Room(from, to, typ string) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch route := b.route(typ); {
-	case b.state == draining || b.state == closed:
+	case b.state != open:
 		return "draining"
-	case b.state != held && route == nil:
+	case route == nil:
 		return "no handler"
-	case b.state != held && !route.opts.senders.admits(from):
+	case !route.opts.senders.admits(from):
 		return "not for this sender"
 	case b.hasRoom(0, b.share(from)) != admitted:
 		return "full"

@@ -89,7 +89,7 @@ func (t *trip) through(ctx context.Context, d *Draft, last doorstep) (Response, 
 // has its own.
 func (t *trip) publish(ctx context.Context, d *Draft, last doorstep) (Response, error) {
 	if d.To != "" {
-		return Response{}, t.stop(ctx, fmt.Errorf("a middleware gave a publication a recipient, %q", plugbus.CutText(d.To)))
+		return Response{}, t.stop(ctx, &MiddlewareError{fmt.Errorf("a middleware gave a publication a recipient, %q", plugbus.CutText(d.To))})
 	}
 	return t.knock(ctx, d, last)
 }
@@ -120,7 +120,7 @@ func (t *trip) toTarget(ctx context.Context, d *Draft, last doorstep, redirects 
 		case d.To == to:
 			return t.knock(ctx, d, last)
 		case redirects == maxRedirects:
-			return Response{}, t.stop(ctx, fmt.Errorf("middlewares send it from one plugin to another in a circle, more than %d times", maxRedirects))
+			return Response{}, t.stop(ctx, &MiddlewareError{fmt.Errorf("middlewares send it from one plugin to another in a circle, more than %d times", maxRedirects)})
 		}
 		return t.toTarget(ctx, d, last, redirects+1)
 	})
@@ -201,10 +201,10 @@ func (t *trip) judge(ctx context.Context, g *gate, response Response, err error,
 		err = fmt.Errorf("the middleware %q returned neither an error nor what next returned", g.name)
 	case called && !broken:
 		return response, err
-	case !broken:
-		err = fmt.Errorf("the middleware %q: %w", g.name, err)
+	case !broken: // Which is its right.
+		return Response{}, t.stop(ctx, fmt.Errorf("the middleware %q: %w", g.name, err))
 	}
-	if called {
+	if err = (&MiddlewareError{err}); called {
 		return Response{}, t.spoil(ctx, err)
 	}
 	return Response{}, t.stop(ctx, err)
@@ -252,7 +252,7 @@ func (c *Client) deliverThrough(ctx context.Context, in *middlewares, p *publica
 	before.receipt = Receipt{}
 	_, err := t.run(ctx, d, some, func(ctx context.Context, d *Draft) (Response, error) {
 		if d.To != t.to || d.Type != t.typ {
-			return Response{}, t.stop(ctx, errors.New("a middleware changed the recipient or the topic of a publication"))
+			return Response{}, t.stop(ctx, &MiddlewareError{errors.New("a middleware changed the recipient or the topic of a publication")})
 		}
 		return t.knock(ctx, d, func(_ context.Context, d *Draft, o *sendOptions) (Response, error) {
 			one := before

@@ -81,6 +81,9 @@ func (c *Client) leave(d *delivery, why error) bool {
 		}
 		d.err = d.lost(outcome, why, false)
 		b.drop(d, b.lanesOf(d), outcome)
+		if why == ErrClosed && b.state == draining && b.client != nil { //nolint:errorlint // The same.
+			b.client.orphans++
+		}
 		b.settled()
 		d.holders.Add(-1) // The mailbox has let go; the sender does so itself.
 	case running:

@@ -29,7 +29,7 @@ func (r *Router) look() {
 		for d := b.running; d != nil; d = d.next {
 			busy = busy || b.state != closed || d.looks < 2
 			if d.looks++; d.looks == 2 {
-				slow = append(slow, Slow{b.id, d.msg.address.name, d.site(), r.opts.SlowAfter})
+				slow = append(slow, Slow{b.id, d.msg.address.name, d.site(), d.runner.owner, r.opts.SlowAfter})
 			}
 		}
 		busy = busy || b.waiting > 0

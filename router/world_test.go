@@ -54,6 +54,18 @@ func join(t testing.TB, r *router.Router, id string, guard ...*fakeGuard) *route
 	return c
 }
 
+// joinHeld returns a client that is to take the place of the one with its id.
+func joinHeld(t testing.TB, r *router.Router, id string, guard ...*fakeGuard) *router.Client {
+	t.Helper()
+	o := router.ClientOptions{Held: true}
+	if len(guard) > 0 {
+		o.Guard = guard[0]
+	}
+	c, err := r.Client(id, o)
+	require.NoError(t, err)
+	return c
+}
+
 func handle(t testing.TB, c *router.Client, typ string, h router.Handler, options ...router.HandleOption) *router.Route {
 	t.Helper()
 	route, err := c.Handle(typ, h, options...)

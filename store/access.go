@@ -226,13 +226,31 @@ func (c *Client) enter(p *pass, name string, verb plugbus.Verb, parcel *door.Par
 		if p.hint != "" && !p.permit.Allowed() && refusal.Reason == p.permit.Reason {
 			refusal.Hint = p.hint
 		}
-		return now, c.refuse(*refusal)
+		if c.db.opts.Observe != nil {
+			c.observeAct(verb, name, plugbus.Refused, refusal.Reason, p.cause, 0)
+		}
+		return now, c.turnAway(*refusal)
+	}
+	if c.db.opts.Observe != nil {
+		bytes := 0
+		if parcel != nil {
+			bytes = parcel.Size
+		}
+		c.observeAct(verb, name, 0, "", p.cause, bytes)
 	}
 	return now, nil
 }
 
-// refuse counts a refusal, has it recorded, and returns the plugin's error.
+// refuse refuses an act that the door had let in.
 func (c *Client) refuse(r plugbus.Refusal) error {
+	if c.db.opts.Observe != nil {
+		c.observeRefusal(&r)
+	}
+	return c.turnAway(r)
+}
+
+// turnAway counts a refusal, has it recorded, and returns the plugin's error.
+func (c *Client) turnAway(r plugbus.Refusal) error {
 	c.refused.Add(1)
 	c.db.refused.Add(1)
 	return c.guard.Refuse(r)

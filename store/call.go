@@ -30,6 +30,7 @@ type call struct {
 // A Failure is a call of a watcher or validator that did not go well.
 type Failure struct {
 	Plugin    string // whose call it was
+	Owner     any    // the Owner of its client
 	Store     string
 	What      string // "watch PATTERN" or "validator"
 	Site      string // where the watch was opened
@@ -43,6 +44,7 @@ type Failure struct {
 // A Slow is a call of a watcher or validator that runs long.
 type Slow struct {
 	Plugin string
+	Owner  any // of its client
 	Store  string
 	What   string
 	Site   string
@@ -58,11 +60,12 @@ func panicked(recovered any) error {
 // if the client or the watch has ended. After the time limit, 0 for none, its context
 // ends, and it is abandoned. Otherwise ended gets its error, also if it panics or ends its
 // goroutine.
-func (c *Client) run(k *call, led plugbus.Chain, limit time.Duration, f func(ctx context.Context) error, ended func(err error)) bool {
+func (c *Client) run(k *call, led plugbus.Chain, limit time.Duration, f func(ctx context.Context) error, ended func(err error)) (ran bool) {
 	k.begun = c.db.clock.Now()
 	if !c.begin(k) {
 		return false
 	}
+	ran = true // Also if f panics: who hears that it has not run gives a verdict in its place.
 	c.db.slow.arm()
 	var ctx context.Context = c.actor.NewContext(c.session, led)
 	stop := func() {}
@@ -101,7 +104,7 @@ func (c *Client) run(k *call, led plugbus.Chain, limit time.Duration, f func(ctx
 	}()
 	err = f(ctx)
 	returned = true
-	return true
+	return ran
 }
 
 // begin notes that a call runs, and reports whether it may.
@@ -136,6 +139,7 @@ func (c *Client) abandon(k *call) {
 
 func (c *Client) report(f Failure) {
 	if told := c.db.opts.OnFailure; told != nil {
+		f.Owner = c.owner
 		told(f)
 	}
 }
@@ -150,6 +154,9 @@ const maxTurn = 16
 // long, and then lets one watch have its turn, so that writers do not keep it from that.
 func (s *source) Work() (more bool) {
 	c := (*Client)(s)
+	if c.held.Load() {
+		return false
+	}
 	defer c.rest()
 	if e := c.nextErrand(); e != nil {
 		e.do(c)

@@ -18,6 +18,8 @@ import (
 type Client struct {
 	db         *DB
 	id         string
+	number     uint64 // of this client, whatever its id
+	owner      any
 	guard      plugbus.Guard
 	super      bool
 	actor      *actor.Actor
@@ -28,8 +30,12 @@ type Client struct {
 	session  context.Context //nolint:containedctx // The parent of the contexts of calls.
 	end      context.CancelFunc
 	ended    atomic.Bool
-	managing atomic.Int64  // changes of stores that wait for their turn
-	refused  atomic.Uint64 // acts
+	held     atomic.Bool            // nothing is called on the worker yet; written under mu
+	heir     atomic.Pointer[Client] // that has succeeded it
+	managing atomic.Int64           // changes of stores that wait for their turn
+	refused  atomic.Uint64          // acts
+
+	understudy bool // it is to succeed another; under the lock of the DB
 
 	mu         sync.Mutex // guards below
 	draining   bool       // there are no more watches
@@ -37,10 +43,11 @@ type Client struct {
 	watches    map[*Watch]struct{}
 	ready      []*Watch // with changes to deliver
 	errands    []*errand
-	working    bool     // the worker does something for the client
-	watching   bool     // which is the turn of a watch
-	running    *call    // of the plugin, on the worker
-	validating []*space // for whose validators the worker runs, the innermost last
+	working    bool                  // the worker does something for the client
+	watching   bool                  // which is the turn of a watch
+	running    *call                 // of the plugin, on the worker
+	deferred   map[*space]*validator // that it has set while it was held, nil for none
+	validating []*space              // for whose validators the worker runs, the innermost last
 }
 
 // ID returns the id of the plugin.

@@ -37,14 +37,16 @@ type DB struct {
 	rules    atomic.Uint64 // the latest version that is known of
 	managing chan struct{} // has a token while a store is made, dropped or administered
 
-	mu      sync.RWMutex // guards below
-	stores  map[string]*space
-	graves  graves
-	clients map[string]*Client
-	ending  map[*Client]struct{} // that left, with a call of the plugin that has not returned
-	closed  bool
-	done    chan struct{} // when Close has ended
-	err     error         // of the backend's Close
+	mu         sync.RWMutex // guards below
+	stores     map[string]*space
+	graves     graves
+	clients    map[string]*Client
+	aside      map[*Client]struct{} // held for the place of one of clients, or succeeded by one
+	ending     map[*Client]struct{} // that left, with a call of the plugin that has not returned
+	nextClient uint64
+	closed     bool
+	done       chan struct{} // when Close has ended
+	err        error         // of the backend's Close
 }
 
 // Open returns a DB with the stores that the backend has. The error tells all that is
@@ -56,7 +58,7 @@ func Open(o Options) (*DB, error) {
 	}
 	db := &DB{
 		opts: o, clock: o.Clock, actors: o.Actors, managing: make(chan struct{}, 1),
-		stores: map[string]*space{}, clients: map[string]*Client{}, ending: map[*Client]struct{}{}, done: make(chan struct{}),
+		stores: map[string]*space{}, clients: map[string]*Client{}, aside: map[*Client]struct{}{}, ending: map[*Client]struct{}{}, done: make(chan struct{}),
 	}
 	if db.actors == nil {
 		db.actors, db.ownGroup = actor.NewGroup(), true
@@ -80,6 +82,9 @@ func (db *DB) Close(ctx context.Context) error {
 	db.closed = true
 	clients := make([]*Client, 0, len(db.clients))
 	for _, c := range db.clients {
+		clients = append(clients, c)
+	}
+	for c := range db.aside {
 		clients = append(clients, c)
 	}
 	db.mu.Unlock()
@@ -132,8 +137,14 @@ func (db *DB) Idle(ctx context.Context) error {
 // be work for another that was looked at before. Nobody else takes two of these locks.
 func (db *DB) atRest() bool {
 	db.mu.RLock()
-	clients := slices.SortedFunc(maps.Values(db.clients), func(a, b *Client) int { return strings.Compare(a.id, b.id) })
+	clients := slices.Collect(maps.Values(db.clients))
+	for c := range db.aside {
+		if !c.understudy { // Whatever that does is put off.
+			clients = append(clients, c)
+		}
+	}
 	db.mu.RUnlock()
+	slices.SortFunc(clients, func(a, b *Client) int { return cmp.Compare(a.number, b.number) })
 	for _, c := range clients {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -174,12 +185,13 @@ func (db *DB) spaces() []*space {
 }
 
 // Client returns the handle of a new plugin. It is an error if the id is not one ASCII
-// token, or is in use. A reused id inherits nothing but the stores that it owns.
+// token, or is in use; or, with ClientOptions.Held, if it is not. A reused id inherits
+// nothing but the stores that it owns.
 func (db *DB) Client(id string, o ClientOptions) (*Client, error) {
 	if err := topic.CheckID(id); err != nil {
 		return nil, fmt.Errorf("store: new client: %w", err)
 	}
-	c := &Client{db: db, id: id, guard: o.Guard, super: o.Superuser, actor: o.Actor, watches: map[*Watch]struct{}{}}
+	c := &Client{db: db, id: id, owner: o.Owner, guard: o.Guard, super: o.Superuser, actor: o.Actor, watches: map[*Watch]struct{}{}}
 	c.maxWatches = max(0, cmp.Or(o.MaxWatches, 100))
 	if c.guard == nil {
 		c.guard = door.Open(id)
@@ -189,9 +201,10 @@ func (db *DB) Client(id string, o ClientOptions) (*Client, error) {
 	}
 	session, end := context.WithCancel(o.Context) // With no lock held: it may be of any type.
 	c.session, c.end = session, end
+	c.held.Store(o.Held)
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if err := db.admit(id); err != nil {
+	if err := db.admit(id, o.Held); err != nil {
 		end()
 		return nil, err
 	}
@@ -199,16 +212,26 @@ func (db *DB) Client(id string, o ClientOptions) (*Client, error) {
 		c.actor, c.ownActor = db.actors.New(), true
 	}
 	c.source = c.actor.Attach((*source)(c))
-	db.clients[id] = c
+	db.nextClient++
+	c.number = db.nextClient
+	if c.understudy = o.Held; c.understudy {
+		db.aside[c] = struct{}{}
+	} else {
+		db.clients[id] = c
+	}
 	return c, nil
 }
 
 // admit returns why there can be no client of this id. db.mu is held.
-func (db *DB) admit(id string) error {
+func (db *DB) admit(id string, held bool) error {
 	if db.closed {
 		return fmt.Errorf("store: new client %q: %w", id, ErrClosed)
 	}
-	if _, taken := db.clients[id]; taken {
+	_, taken := db.clients[id]
+	if held && !taken {
+		return fmt.Errorf("store: new client: nobody has the id %q, so there is no place to hold a client for; leave ClientOptions.Held unset: %w", id, plugbus.ErrInvalid)
+	}
+	if taken && !held {
 		return fmt.Errorf("store: new client: the id %q is in use; a client must leave before its id joins again: %w", id, plugbus.ErrInvalid)
 	}
 	return nil

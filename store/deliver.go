@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/plugbus/plugbus"
@@ -48,7 +49,14 @@ const (
 // it finds was there before, so that nothing is found that was done after the right had
 // ended.
 func (w *Watch) next() (Change, found) {
+	if w.over() {
+		w.finish(ErrClosed)
+		return Change{}, nothing
+	}
 	switch permit := w.refresh().permit; {
+	case permit.Reason == plugbus.ReasonQuarantined && w.end.Load() > 0: // Nobody restores what was replaced.
+		w.finish(ErrClosed)
+		return Change{}, nothing
 	case permit.Reason == plugbus.ReasonQuarantined:
 		return Change{}, nothing // It rests until Client.Wake.
 	case !permit.Allowed():
@@ -146,11 +154,14 @@ func (w *Watch) read() (Change, found) {
 	s := w.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seen := w.seen.Load()
-	if floor := s.history.floor; seen < floor {
+	seen, last := w.seen.Load(), w.lastRevision()
+	if floor := min(s.history.floor, last); seen < floor {
 		return w.gap(seen, floor, floor-seen), something
 	}
 	changes := s.history.after(seen, pageChanges)
+	if i := slices.IndexFunc(changes, func(c change) bool { return c.revision > last }); i >= 0 {
+		changes = changes[:i]
+	}
 	if len(changes) == 0 {
 		if !s.dropped {
 			return Change{}, nothing
@@ -182,7 +193,7 @@ func (w *Watch) gap(after, upTo, lost uint64) Change {
 	if w.seen.Load() < upTo {
 		w.seen.Store(upTo)
 	}
-	if w.opts.latest {
+	if w.opts.latest && w.end.Load() == 0 {
 		w.resync(after)
 		upTo = w.until
 	}
@@ -235,6 +246,9 @@ func (w *Watch) deliver(c Change) {
 	failure := Failure{Plugin: client.id, Store: k.store, What: k.what, Site: k.site, Writer: c.writer, Key: c.key, Revision: c.revision}
 	k.late = func() {
 		w.failed.Add(1)
+		if client.db.opts.Observe != nil {
+			w.observe(plugbus.Abandoned, &c, k.begun)
+		}
 		failure.Abandoned, failure.Err = true, ErrTimedOut
 		client.report(failure)
 	}
@@ -246,6 +260,13 @@ func (w *Watch) deliver(c Change) {
 	}
 	client.run(k, c.led, w.opts.timeout, call, func(err error) {
 		w.delivered.Add(1)
+		if client.db.opts.Observe != nil {
+			outcome := plugbus.Handled
+			if err != nil {
+				outcome = plugbus.Failed
+			}
+			w.observe(outcome, &c, k.begun)
+		}
 		if err != nil {
 			w.failed.Add(1)
 			failure.Err = err

@@ -73,6 +73,14 @@
 // watchers which write in a circle are stopped where the chain is too deep; so does an
 // expiry.
 //
+// # Taking over
+//
+// A client that is made with ClientOptions.Held is to take the place of the one with its
+// id: it reads and writes beside it, and [Client.Succeed] gives it the place in one step.
+// In each store the watches of the old one then end, and those of the new one begin, at
+// one revision. The validators of the old one decide until it is closed, and those of the
+// new one from then on. [Client.Settle] has the functions of the new one called.
+//
 // # Durability
 //
 // A persistent store is kept on the [Backend] of the DB. When a write to it has returned

@@ -70,6 +70,9 @@ func (v *View) newDraft(act string, p *pass, now time.Time) *draft {
 // commit has a draft decided about, and waits until it is done.
 func (d *draft) commit(ctx context.Context) error {
 	err := d.attempt(ctx)
+	if d.client.db.opts.Observe != nil {
+		d.observe(err)
+	}
 	switch {
 	case err == nil:
 		return nil

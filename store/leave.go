@@ -8,8 +8,15 @@ import (
 )
 
 // BeginDrain ends the client's watches. Everything else goes on until Close, its
-// validators included.
+// validators included. The watches of a client that was succeeded end by themselves, with
+// what they have.
 func (c *Client) BeginDrain() {
+	if c.heir.Load() == nil {
+		c.endWatches()
+	}
+}
+
+func (c *Client) endWatches() {
 	c.mu.Lock()
 	c.draining = true
 	c.ready = nil // All of them end.
@@ -25,10 +32,11 @@ func (c *Client) BeginDrain() {
 
 // Drained ends the client's watches, and waits until no watcher of the plugin runs, and
 // returns nil; or until ctx is done, and returns its error. A call that was abandoned is
-// not waited for.
+// not waited for. If the client was succeeded, it waits until its watches have ended.
 func (c *Client) Drained(ctx context.Context) error {
 	c.BeginDrain()
-	return c.until(ctx, func() bool { return c.watching && !c.hangs() })
+	succeeded := c.heir.Load() != nil
+	return c.until(ctx, func() bool { return c.watching && !c.hangs() || succeeded && len(c.watches) > 0 })
 }
 
 // until waits while runs, which is called with c.mu held, returns true.
@@ -52,12 +60,20 @@ func (c *Client) until(ctx context.Context, runs func() bool) error {
 // called more than once.
 func (c *Client) Close(ctx context.Context) error {
 	c.BeginDrain()
+	db := c.db
+	inside := actor.Owner(ctx) == c.actor
+	if heir := c.heir.Load(); heir != nil {
+		if !inside {
+			_ = c.Drained(ctx) // If it does not, the next wait says so.
+		}
+		c.endWatches()
+		c.bequeath(heir)
+	}
 	c.dismiss()
 	var err error
-	if actor.Owner(ctx) != c.actor {
+	if !inside {
 		err = c.until(ctx, c.works)
 	}
-	db := c.db
 	db.mu.Lock()
 	if c.ended.Swap(true) {
 		db.mu.Unlock()
@@ -66,6 +82,7 @@ func (c *Client) Close(ctx context.Context) error {
 	if db.clients[c.id] == c {
 		delete(db.clients, c.id)
 	}
+	delete(db.aside, c)
 	db.ending[c] = struct{}{}
 	db.mu.Unlock()
 	for _, s := range db.spaces() {

@@ -57,6 +57,11 @@ type Options struct { //nolint:recvcheck // Users have values; only check fills 
 	// caller has left. It must not block, nor change stores itself.
 	OnChange func(Administration)
 
+	// Observe hears of every act at the door, of what came of every write, and of every
+	// call of a watcher. It must not block, panic, or call the DB. If nil, nothing is
+	// spent on it.
+	Observe func(plugbus.Observation)
+
 	// Logger gets what the host should know: that a commit failed. If nil, nothing
 	// is logged.
 	Logger *slog.Logger
@@ -124,6 +129,17 @@ type ClientOptions struct {
 	// Actor is the plugin's worker, which other mechanisms share. If nil, the client
 	// has its own.
 	Actor *actor.Actor
+
+	// Held makes a client that is to take the place of the one with its id, by
+	// [Client.Succeed] and [Client.Settle]. It reads and writes at once; but its watches
+	// begin when it succeeds the other, no function of it is called on its worker until
+	// it settles, and the validators that it sets are not those of their stores before
+	// the other has ended.
+	Held bool
+
+	// Owner is what whoever makes the client wants back in each Failure and Slow that
+	// is about it: an id may have joined again by then. It may be nil.
+	Owner any
 }
 
 // A Config says what a new store is like. The zero value is a store in memory for

@@ -59,7 +59,7 @@ func (s *slowWatch) look() {
 		}
 		c.mu.Unlock()
 		if tell && s.db.opts.OnSlow != nil {
-			s.db.opts.OnSlow(Slow{Plugin: c.id, Store: k.store, What: k.what, Site: k.site, For: now.Sub(k.begun)})
+			s.db.opts.OnSlow(Slow{Plugin: c.id, Owner: c.owner, Store: k.store, What: k.what, Site: k.site, For: now.Sub(k.begun)})
 		}
 	}
 	if runs {
@@ -84,6 +84,9 @@ func (db *DB) everyClient() []*Client {
 	defer db.mu.RUnlock()
 	all := make([]*Client, 0, len(db.clients)+len(db.ending))
 	for _, c := range db.clients {
+		all = append(all, c)
+	}
+	for c := range db.aside {
 		all = append(all, c)
 	}
 	for c := range db.ending {

@@ -42,6 +42,7 @@ type HistoryStats struct {
 // WatchStats say how a watch fares.
 type WatchStats struct {
 	Plugin    string
+	Owner     any `json:"-"` // of ClientOptions
 	Pattern   string
 	Site      string
 	Delivered uint64 // calls of the watcher that returned in time
@@ -101,7 +102,7 @@ func (s *space) stats() StoreStats {
 	}
 	for w := range s.watches {
 		st.Watches = append(st.Watches, WatchStats{
-			Plugin: w.client.id, Pattern: w.pattern, Site: w.site,
+			Plugin: w.client.id, Owner: w.client.owner, Pattern: w.pattern, Site: w.site,
 			Delivered: w.delivered.Load(), Failed: w.failed.Load(), Lost: w.lost.Load(), Behind: s.revision - w.seen.Load(),
 		})
 	}

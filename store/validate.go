@@ -200,6 +200,9 @@ func (d *draft) validate(ctx context.Context) error {
 	p := newProposal(d)
 	led, by := d.led, actor.Beside(ctx)
 	waits := actor.Owner(ctx) == c.actor && c.actor.Serves(chain.From(ctx)) // A handler of the writer does.
+	if v.client != c && v.client.id == c.id {
+		waits = false // The one whose place the writer is to take has a worker of its own.
+	}
 	if waits {
 		led = d.pass.cause.Await(c.id, by)
 	}
@@ -217,6 +220,9 @@ func (d *draft) validate(ctx context.Context) error {
 		verdict = v.client.ask(ctx, &errand{writer: c, check: v.check, proposal: p, led: led, deadline: d.deadline})
 	}
 	d.pins = p.take()
+	if errors.Is(verdict, errNoVerdict) && s.revalidates(v) {
+		return nil // The next look finds another validator, which is asked.
+	}
 	return d.judge(verdict)
 }
 
@@ -305,37 +311,45 @@ func (v *View) SetValidator(ctx context.Context, check Validator) error {
 	if check != nil {
 		next = &validator{client: c, check: check}
 	}
+	if err := c.guardBy(ctx, s, next, release); err != nil {
+		return v.failed(act, err)
+	}
+	return nil
+}
+
+// guardBy makes next the validator of a store, or takes it away if it is nil, and calls
+// release at the end of that; a client that is held does so when it settles.
+func (c *Client) guardBy(ctx context.Context, s *space, next *validator, release func()) error {
+	guards := next != nil
 	s.mu.Lock()
-	sealed, same := s.sealed, s.guarded == (check != nil)
-	if !sealed && same && !c.ended.Load() {
+	sealed, same := s.sealed, s.guarded == guards
+	put := !sealed && c.putOff(s, next)
+	if !put && !sealed && same && !c.ended.Load() {
 		s.validator = next
 	}
 	s.mu.Unlock()
 	switch {
 	case sealed:
 		release()
-		return v.failed(act, ErrDropped)
-	case same:
+		return ErrDropped
+	case put || same:
 		release()
 		return nil
 	}
 	p := &pending{name: s.name, apply: func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.guarded, s.validator = check != nil, next
+		s.guarded, s.validator = guards, next
 		if c.ended.Load() { // It left meanwhile, and takes no notice of what comes after.
 			s.validator = nil
 		}
 	}}
 	if s.config.Persistent {
-		p.ops = []Op{{bucketMetas, s.name, s.encodeMeta(s.acl.Load(), check != nil)}}
+		p.ops = []Op{{bucketMetas, s.name, s.encodeMeta(s.acl.Load(), guards)}}
 	}
 	told := Administration{Act: "store.validator", Persistent: s.config.Persistent, Detail: "none"}
-	if check != nil {
+	if guards {
 		told.Detail = "a function of " + c.id
 	}
-	if err := c.perform(ctx, p, told, func(error) { release() }); err != nil {
-		return v.failed(act, err)
-	}
-	return nil
+	return c.perform(ctx, p, told, func(error) { release() })
 }

@@ -94,6 +94,7 @@ type Watch struct {
 	opts    watchOptions
 	site    string
 
+	started atomic.Bool // it has been opened
 	stopped atomic.Bool
 	queued  atomic.Bool // among the client's ready ones
 	done    chan struct{}
@@ -101,6 +102,7 @@ type Watch struct {
 
 	delivered, failed, lost atomic.Uint64
 	seen                    atomic.Uint64 // the revision up to which everything was looked at
+	end                     atomic.Uint64 // one more than the last revision that it is for; 0 if there is none
 
 	// Of whoever opens the watch, and then of the worker.
 	led      plugbus.Chain               // what led to the watch, or else to its last gap
@@ -183,6 +185,7 @@ func (w *Watch) open() error {
 		w.finish(err)
 		return err
 	}
+	w.started.Store(true)
 	w.signal(nil)
 	return nil
 }
@@ -273,7 +276,7 @@ func (w *Watch) couldRead(rules uint64) bool {
 
 // signal says that there may be changes.
 func (w *Watch) signal(wakes *actor.Wakes) {
-	if w.stopped.Load() || w.queued.Swap(true) {
+	if !w.started.Load() || w.stopped.Load() || w.queued.Swap(true) {
 		return
 	}
 	c := w.client
@@ -292,7 +295,7 @@ func (w *Watch) signal(wakes *actor.Wakes) {
 // the watches of those who may no longer read end at once.
 func (db *DB) Wake() {
 	db.mu.RLock()
-	clients := slices.Collect(maps.Values(db.clients))
+	clients := slices.AppendSeq(slices.Collect(maps.Values(db.clients)), maps.Keys(db.aside))
 	db.mu.RUnlock()
 	for _, c := range clients {
 		c.Wake()

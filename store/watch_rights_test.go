@@ -257,6 +257,37 @@ func TestDrainWhileOpening(t *testing.T) {
 	}
 }
 
+// TestWakeWhileOpening shows that nothing looks at a watch before it has been opened: the
+// worker, which a swap of the policy wakes meanwhile, gets it afterwards (the race detector
+// looks).
+func TestWakeWhileOpening(t *testing.T) {
+	st := newStage(t, store.Options{})
+	owner := create(t, st.join(t, "owner"), "s", store.Config{Read: []string{"reader"}})
+	_, err := owner.Set(t.Context(), "k", []byte("v"))
+	require.NoError(t, err)
+	for range 200 {
+		policy := newStatute("reader")
+		c := st.join(t, "reader", store.ClientOptions{Guard: policy})
+		reader := view(t, c, "s")
+		var wakes func()
+		left := 3
+		wakes = func() {
+			st.Wake()
+			if left--; left > 0 {
+				policy.then(wakes)
+			}
+		}
+		policy.then(wakes)
+		var d diary
+		w, err := reader.Watch(t.Context(), "**", d.watcher, store.Snapshot())
+		require.NoError(t, err)
+		st.rest(t)
+		require.Len(t, d.lines(), 2, "the snapshot comes once: %q", d.lines())
+		w.Stop()
+		require.NoError(t, c.Close(t.Context()))
+	}
+}
+
 // TestWatchNeedsTheRight shows who may open a watch: whoever may read, by policy and by
 // list (D4, D8, D10).
 func TestWatchNeedsTheRight(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package panics describes what a plugin's code panicked with.
+// Package panics describes how a plugin's code ended: what it panicked with, and the
+// errors that it returned, whose methods may do anything.
 package panics
 
 import (
@@ -34,4 +35,33 @@ func Read(read func() string) (text string, ok bool) {
 	}()
 	<-done
 	return text, ok
+}
+
+// A returnedError is an error of a plugin, with its text as it was in the plugin's own
+// call: to ask for it again may give another, a panic, or no end.
+type returnedError struct {
+	text string
+	err  error
+}
+
+func (e *returnedError) Error() string { return e.text }
+func (e *returnedError) Unwrap() error { return e.err }
+
+// Returned returns the error that a plugin's code returned, with a text of at most
+// MaxTextBytes that it reads now. It is called where the plugin's own limits hold: the
+// text may have no end. If it cannot be had, the error says so, with its type.
+func Returned(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &returnedError{ErrorText(err), err}
+}
+
+// ErrorText returns the text of an error of a plugin, as [Returned] has it.
+func ErrorText(err error) string {
+	text, ok := Read(func() string { return err.Error() })
+	if !ok {
+		text = fmt.Sprintf("an error of type %T whose text cannot be had", err)
+	}
+	return plugbus.CutText(text)
 }
