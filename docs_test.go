@@ -39,7 +39,7 @@ func TestPitfalls(t *testing.T) {
 func TestGuarantees(t *testing.T) {
 	t.Parallel()
 	var ids []string
-	for n := range 13 {
+	for n := range 16 {
 		ids = append(ids, fmt.Sprint(n+1))
 	}
 	for _, c := range claims(t, "docs/guarantees.md", ids) {

@@ -5,6 +5,12 @@ import "time"
 // An Observation is one thing that happened at the door, or after it: what metrics
 // and traces are made of. It names plugins and what they called things, and carries
 // no payload. It is a value, and holds on to nothing but strings.
+//
+// An act that was let in has one observation of [StageAct], and then one of
+// [StageDelivery] for each of its recipients, of which there may be none; one that was
+// refused has that of the act alone. A write to a store has one of [StageResult] beside.
+// So who counts acts takes those of StageAct, and who counts how they ended adds up Count
+// of StageDelivery; both together count twice. [Observation.Result] is the word for a label.
 type Observation struct {
 	Time  time.Time // when it was decided: of an act at the door, otherwise when it ended
 	Stage Stage

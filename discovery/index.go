@@ -138,11 +138,23 @@ func (x *Index) Client(id string, o ClientOptions) (*Client, error) {
 // Observe takes account of how a call ended. What is not provided, and calls of a
 // plugin to itself, do not count.
 func (x *Index) Observe(s Sample) {
-	if s.Caller == s.Provider {
-		return
-	}
 	if r := x.record(s.Provider, s.Capability); r != nil {
-		r.window.observe(s, x.opts.Window)
+		r.observe(s)
+	}
+}
+
+// Observe is [Index.Observe] for a call that the client itself has handled, whoever
+// provides the capability as its id by now.
+func (c *Client) Observe(s Sample) {
+	s.Provider = c.id
+	if r := c.own(s.Capability); r != nil {
+		r.observe(s)
+	}
+}
+
+func (r *record) observe(s Sample) {
+	if s.Caller != s.Provider {
+		r.window.observe(s, r.client.index.opts.Window)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/plugbus/plugbus/discovery"
 )
 
-func newHeld(t testing.TB, x *discovery.Index, id string) *discovery.Client {
+func newHeld(t testing.TB, x *discovery.Index, id string) *discovery.Client { //nolint:unparam // It says whose it is.
 	t.Helper()
 	c, err := x.Client(id, discovery.ClientOptions{Held: true, Version: "2.0.0", MaxCapabilities: 3})
 	require.NoError(t, err)

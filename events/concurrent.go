@@ -133,7 +133,7 @@ func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited co
 		s.mu.Unlock()
 	}
 	limited, cancel := context.WithTimeout(ctx, s.opts.timeout)
-	timer := time.AfterFunc(s.opts.timeout, func() {
+	over := func() {
 		b := s.client.bus
 		b.telling.Add(1)
 		if s.abandonCall(c) {
@@ -144,9 +144,13 @@ func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited co
 		}
 		b.telling.Add(-1)
 		b.idle.Tell()
-	})
+	}
+	timer := time.AfterFunc(s.opts.timeout, over)
 	return limited, func() {
 		timer.Stop()
+		if limited.Err() == context.DeadlineExceeded && ctx.Err() == nil {
+			over() // Whichever of the two timers was the first.
+		}
 		cancel()
 	}
 }

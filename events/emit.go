@@ -175,6 +175,10 @@ func (c *Client) metaFor(cause chain.Chain, headers map[string]string, o *emitOp
 func (c *Client) refuse(r plugbus.Refusal) error {
 	b := c.bus
 	b.mu.Lock()
+	if c.ended.Load() { // What ends too late changes no books: they may have been read for the last time.
+		b.mu.Unlock()
+		return fmt.Errorf("plugin %q: %v %q: %w", c.id, r.Verb, plugbus.CutText(r.Object), ErrClosed)
+	}
 	if r.Verb != plugbus.VerbSubscribe {
 		b.door.Count(plugbus.Refused, 1)
 	}

@@ -11,7 +11,7 @@ import (
 // TestPriorityWhileDraining looks, in the worker's place, at a plugin whose
 // subscriptions stop being fed while the worker is between two looks at its
 // inbox. The subscription that has become ready meanwhile handles the event
-// first, since it has the higher priority.
+// first, since it has the higher priority (E5).
 func TestPriorityWhileDraining(t *testing.T) {
 	for _, late := range [][]SubscribeOption{nil, {Fair()}, {OnOverflow(RefuseToEmitter)}} {
 		bus, err := New(Options{})

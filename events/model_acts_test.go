@@ -257,7 +257,7 @@ func (w *world) pass(t *rapid.T) {
 			at = until
 		}
 		pass(time.Until(at))
-		if w.clock = at; at == until {
+		if w.clock = at; at.Equal(until) {
 			return
 		}
 		w.timers(t)

@@ -108,7 +108,8 @@ const MaxBuffer = 1 << 20
 
 // Buffer bounds how many events may wait for the handler. By default it is the
 // bus's Buffer. A subscription with the rule DropOldest may have up to an
-// eighth more waiting, which its worker has claimed already.
+// eighth more waiting, or one, which its worker has claimed already, and as many
+// broadcasts beside; and one that reads the history has up to 64 events of that.
 func Buffer(events int) SubscribeOption { return bufferOption{events} }
 
 type bufferOption struct{ events int }

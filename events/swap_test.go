@@ -15,7 +15,7 @@ import (
 )
 
 // joinHeld returns a client that is to take the place of the one with its id.
-func joinHeld(t testing.TB, bus *events.Bus, id string) *events.Client {
+func joinHeld(t testing.TB, bus *events.Bus, id string) *events.Client { //nolint:unparam // It says whose it is.
 	t.Helper()
 	c, err := bus.Client(id, events.ClientOptions{Held: true})
 	require.NoError(t, err)

@@ -139,9 +139,12 @@ func (h *Hub) messageSlow(s router.Slow) {
 	h.slow(s.Owner, s.Site, s.For, "type", s.Type, "set router.Timeout or router.Concurrent")
 }
 
-// served hears from the router of calls of capabilities.
+// served hears from the router of calls of capabilities. What a plugin that was replaced
+// still handles says nothing of the one that has its place.
 func (h *Hub) served(s router.Served) {
-	h.index.Observe(discovery.Sample{Provider: s.Plugin, Capability: s.Type, Caller: s.From, OK: s.OK, Took: s.Took})
+	if m, ok := s.Owner.(*member); ok {
+		m.session.finder.Observe(discovery.Sample{Capability: s.Type, Caller: s.From, OK: s.OK, Took: s.Took})
+	}
 }
 
 // floodRefusals is how many refused acts count as one failure.

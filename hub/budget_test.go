@@ -336,7 +336,7 @@ func TestInQuarantine(t *testing.T) {
 			require.Len(t, entries(t, h, audit.Query{Event: "plugin.restored", Target: "a"}), 1)
 			require.True(t, h.Health(t.Context())[0].Well())
 			require.ErrorIs(t, h.Restore("a"), plugbus.ErrInvalid)
-			require.ErrorContains(t, h.Restore("a"), "the plugin is ready, not quarantined")
+			require.ErrorContains(t, h.Restore("a"), "the plugin is ready; expected one that is quarantined")
 
 			for range 5 {
 				require.NoError(t, s.Go("panics", func(context.Context) { panic("boo") }))

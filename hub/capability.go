@@ -357,6 +357,9 @@ func (h *Hub) tellDependant(m *member, name string) {
 			h.losses.Add(-1)
 			h.heard.Tell()
 		}()
+		if m.held { // It can be called when the one whose place it has taken has left, however long that takes.
+			_ = await(m.session.ctx, m.settled)
+		}
 		err := m.call(m.session.ctx, "RequirementLost", func(ctx context.Context) error { return dependant.RequirementLost(ctx, name) })
 		if err != nil {
 			m.session.logger.Warn("the plugin did not take it well that a requirement was lost", "capability", name, "error", textOf(err))

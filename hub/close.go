@@ -15,7 +15,7 @@ import (
 )
 
 // A Report says what was not done when a hub closed.
-type Report struct {
+type Report struct { //nolint:recvcheck // It is a value to those who read it.
 	// Cancelled counts the deliveries that waited until there was no more time, or until
 	// their sender had left.
 	Cancelled int
@@ -75,12 +75,14 @@ const CloseGrace = time.Second
 // The time ends when ctx is done, or after one wait limit for all plugins together. A
 // plugin holds up those before it for an equal share of what is left of it, and goes on
 // beside them after that. At the end what waits is cancelled and what runs is
-// abandoned. So however many hang, Close returns at most [CloseGrace] after ctx is done,
-// and at most three times the wait limit and CloseGrace after the call: one limit for the
+// abandoned; what has not returned a tenth of CloseGrace later is a leak. So however many
+// hang, Close returns at most [CloseGrace] after ctx is done, and at most three times the wait limit and CloseGrace after the call: one limit for the
 // plugins, one for the stores and workers, and one for the sinks and callbacks. An
-// Options.Logger that does not return makes it a second more.
+// Options.Logger that is slow, or does not return, makes it a second more: what it has not
+// taken by then is dropped and counted.
 //
-// The report says what was not done, by plugins that were leaving already too. The error
+// The report says what was not done, by plugins that were leaving already too. A plugin
+// that hangs until the wait limit is over is no error: see [Report.Clean]. The error
 // matches ctx.Err() if ctx was done before all was, and tells of sinks, stores and
 // callbacks that did not end. When Close has returned, every call of every session
 // returns [ErrClosed], and what returns late changes nothing.
@@ -117,9 +119,14 @@ func (h *Hub) Close(ctx context.Context) (Report, error) {
 	defer cancelParts()
 	last, cancelLast := graced(ctx, CloseGrace)
 	defer cancelLast()
+	moment, cancelMoment := graced(h.cutoff, obedience)
+	defer cancelMoment()
 	h.dismiss(ctx, leaving)
 	report := h.departures(parts, leaving)
-	err := h.shut(parts, last)
+	if len(report.Problems) == 0 {
+		cancelMoment() // All ended in time: what leaks is from before.
+	}
+	err := h.shut(moment, parts, last)
 	err = errors.Join(ctx.Err(), err)
 	report.Leaks = h.Leaks()
 	report.Ledger = h.Ledger()
@@ -164,8 +171,12 @@ func (h *Hub) everybody() []*member {
 func (h *Hub) dismiss(ctx context.Context, leaving []*member) {
 	limited, cancel := context.WithTimeout(ctx, h.opts.WaitLimit)
 	defer cancel()
-	defer h.cut(nil)
-	defer context.AfterFunc(limited, func() { h.cut(limited.Err()) })() // Who was leaving already has no more time either.
+	cut := func(why error) {
+		h.cut(why)
+		h.writes.hurry()
+	}
+	defer cut(nil)
+	defer context.AfterFunc(limited, func() { cut(limited.Err()) })() // Who was leaving already has no more time either.
 	end, _ := limited.Deadline()
 	h.drain(limited, time.Until(end)/2, leaving)
 	var wait sync.WaitGroup
@@ -173,7 +184,7 @@ func (h *Hub) dismiss(ctx context.Context, leaving []*member) {
 		gone := make(chan struct{})
 		wait.Go(func() { // Ends with limited.
 			defer close(gone)
-			_, err := h.leave(limited, m)
+			err := h.leave(limited, m)
 			if m != h.host {
 				m.logLeft(err)
 			}
@@ -276,9 +287,14 @@ func (h *Hub) fading(limited context.Context) (context.Context, context.CancelFu
 	return graced(limited, CloseGrace/2)
 }
 
+// obedience is how long what was abandoned at the end of the time has to return, since its
+// context has ended only then. What does not is a leak.
+const obedience = CloseGrace / 10
+
 // shut ends the parts. The audit log comes after all that is recorded, with a time of its
-// own; and the host's own code comes last, so that it keeps nothing else from its end.
-func (h *Hub) shut(parts, last context.Context) error {
+// own; and the host's own code comes last, so that it keeps nothing else from its end. Until
+// moment ends what obeys its context may still return.
+func (h *Hub) shut(moment, parts, last context.Context) error {
 	parts, cancel := context.WithTimeout(parts, h.opts.WaitLimit)
 	defer cancel()
 	told := h.desk.close()
@@ -287,8 +303,10 @@ func (h *Hub) shut(parts, last context.Context) error {
 	_ = h.router.Close(parts)
 	errs := []error{h.stores.Close(parts)}
 	h.observer.retire()
-	if len(h.Leaks()) > 0 || actor.Owner(parts) != nil {
-		_ = h.actors.Close(ended(parts)) // Who leaks, or closes the hub, is not waited for again.
+	if actor.Owner(parts) != nil {
+		_ = h.actors.Close(ended(parts)) // Who closes the hub is not waited for.
+	} else if len(h.Leaks()) > 0 {
+		_ = h.actors.Close(moment) // Who leaks is not waited for again.
 	} else if err := h.actors.Close(parts); err != nil {
 		errs = append(errs, fmt.Errorf("hub: a worker has not ended: %w", err))
 	}

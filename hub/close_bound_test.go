@@ -56,7 +56,7 @@ var hangings = []hanging{
 		_, err := s.HandleStream("job", func(context.Context, router.Message, func(any) bool) error { hang(); return nil })
 		require.NoError(t, err)
 		go func() {
-			for range h.Host().Stream(context.Background(), "p", "job", 1) { //nolint:revive // It is read to its end.
+			for range h.Host().Stream(context.Background(), "p", "job", 1) { //nolint:errcheck // It is read to its end.
 			}
 		}()
 	}},
@@ -84,8 +84,10 @@ var hangings = []hanging{
 	{name: "function of Go", leak: "p goroutine forever", set: func(t *testing.T, _ *hub.Hub, s *hub.Session, hang func()) {
 		require.NoError(t, s.Go("forever", func(context.Context) { hang() }))
 	}},
-	{name: "Health", leak: "p call Health", plug: func(p *plug, hang func()) { p.health = func(context.Context) error { hang(); return nil } },
-		set: func(_ *testing.T, h *hub.Hub, _ *hub.Session, _ func()) { go h.Health(context.Background()) }},
+	{
+		name: "Health", leak: "p call Health", plug: func(p *plug, hang func()) { p.health = func(context.Context) error { hang(); return nil } },
+		set: func(_ *testing.T, h *hub.Hub, _ *hub.Session, _ func()) { go h.Health(context.Background()) },
+	},
 	{name: "Stop", leak: "p call Stop", called: true, plug: func(p *plug, hang func()) { p.stop = func(context.Context) error { hang(); return nil } }},
 	{name: "Start of another", leak: "q call Start", set: func(_ *testing.T, h *hub.Hub, _ *hub.Session, hang func()) {
 		go func() {
@@ -97,10 +99,12 @@ var hangings = []hanging{
 			_ = h.Register(context.Background(), &plug{manifest: func() hub.Manifest { hang(); return hub.Manifest{ID: "q"} }})
 		}()
 	}},
-	{name: "Stop of one that leaves already", leak: "p call Stop", plug: func(p *plug, hang func()) { p.stop = func(context.Context) error { hang(); return nil } },
+	{
+		name: "Stop of one that leaves already", leak: "p call Stop", plug: func(p *plug, hang func()) { p.stop = func(context.Context) error { hang(); return nil } },
 		set: func(_ *testing.T, h *hub.Hub, _ *hub.Session, _ func()) {
 			go func() { _ = h.Unregister(context.Background(), "p") }()
-		}},
+		},
+	},
 	{name: "sink", told: `sink "list"`, options: func(o *hub.Options, hang func()) {
 		o.Audit.Sinks = []audit.SinkOptions{{Name: "list", Sink: audit.SinkFunc(func(context.Context, audit.Entry) error { hang(); return nil })}}
 	}},
@@ -117,7 +121,7 @@ var hangings = []hanging{
 // TestCloseBound shows that Close returns by the end of its context and CloseGrace, and
 // otherwise by its own bound, whatever hangs; that the report names exactly what hangs,
 // and the books are final; that every call fails at once from then on; and that what
-// returns late changes nothing.
+// returns late changes nothing (H16).
 func TestCloseBound(t *testing.T) {
 	for _, hanging := range hangings {
 		for _, test := range []struct {

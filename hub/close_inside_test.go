@@ -57,7 +57,7 @@ func TestCloseFromInside(t *testing.T) {
 			_, err := s.HandleStream("quit", func(ctx context.Context, _ router.Message, _ func(any) bool) error { quit(ctx); return nil })
 			require.NoError(t, err)
 			go func() {
-				for range h.Host().Stream(context.Background(), "p", "quit", 1) { //nolint:revive // It is read to its end.
+				for range h.Host().Stream(context.Background(), "p", "quit", 1) { //nolint:errcheck // It is read to its end.
 				}
 			}()
 		}},
@@ -83,7 +83,7 @@ func TestCloseFromInside(t *testing.T) {
 			go func() { _, _ = view.Set(context.Background(), "key", nil) }()
 		}},
 		{"function of Go", false, func(t *testing.T, _ *hub.Hub, s *hub.Session, quit func(context.Context)) {
-			require.NoError(t, s.Go("quitter", func(context.Context) { quit(context.Background()) }))
+			require.NoError(t, s.Go("quitter", func(context.Context) { quit(context.Background()) })) //nolint:contextcheck // It has a context of its own.
 		}},
 		{"middleware", false, func(t *testing.T, h *hub.Hub, _ *hub.Session, quit func(context.Context)) {
 			require.NoError(t, h.Use("quitter", func(next router.Deliver) router.Deliver {

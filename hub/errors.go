@@ -22,8 +22,9 @@ var (
 	// because the plugin was busy with something else all the time.
 	ErrBusy = errors.New("hub: the plugin's worker was busy")
 
-	// ErrQuarantined matches what [Hub.Health] says of a plugin in quarantine, and the
-	// error of [Hub.Quarantine] for one that the host has put there already.
+	// ErrQuarantined matches what [Hub.Health] says of a plugin in quarantine, the error
+	// of [Hub.Quarantine] for one that the host has put there already, and that of
+	// [Hub.Replace] for one that it puts there meanwhile.
 	ErrQuarantined = errors.New("hub: the plugin is in quarantine")
 
 	// ErrReplacing matches the error of a [Hub.Replace] of a plugin that is being
@@ -44,15 +45,31 @@ type RegisterError struct {
 }
 
 // Error says which plugin did not join, and why.
-func (e *RegisterError) Error() string {
+func (e *RegisterError) Error() string { return e.during("register") }
+
+func (e *RegisterError) during(act string) string {
 	if e.Plugin == "" {
-		return fmt.Sprintf("register a plugin: %s: %v", e.Stage, e.Err)
+		return fmt.Sprintf("%s a plugin: %s: %v", act, e.Stage, e.Err)
 	}
-	return fmt.Sprintf("register plugin %q: %s: %v", e.Plugin, e.Stage, e.Err)
+	return fmt.Sprintf("%s plugin %q: %s: %v", act, e.Plugin, e.Stage, e.Err)
 }
 
 // Unwrap returns why the plugin did not join.
 func (e *RegisterError) Unwrap() error { return e.Err }
+
+// A replaceError is the [RegisterError] of a plugin that was to take the place of another.
+type replaceError struct{ *RegisterError }
+
+func (e replaceError) Error() string { return e.during("replace") }
+func (e replaceError) Unwrap() error { return e.RegisterError }
+
+// replacing returns the error of [Hub.Replace].
+func replacing(err error) error {
+	if e, ok := err.(*RegisterError); ok { //nolint:errorlint // It is ours, and nothing wraps it.
+		return replaceError{e}
+	}
+	return err
+}
 
 // A RequirementError reports capabilities that a plugin requires and nobody
 // provides, or plugins that require each other in a circle.

@@ -171,7 +171,7 @@ func ExampleHub_Replace() {
 	fmt.Println(counter.Version, counter.State)
 	fmt.Println(router.Send[int](ctx, h.Host(), "counter", "count", "to be"))
 	// Output:
-	// register plugin "counter": start: no dictionary
+	// replace plugin "counter": start: no dictionary
 	// 1.1.0 ready
 	// 2 <nil>
 }

@@ -44,21 +44,21 @@ func contextPlaces() []place {
 			_, _ = s.Emit(ctx, "own", 1, events.WaitForRoom())
 		}},
 		{"Replay", []string{"Err"}, func(ctx context.Context, c *cell, s *hub.Session) {
-			for range s.Replay(ctx, "**", events.All()) { //nolint:revive // Reading is the point.
+			for range s.Replay(ctx, "**", events.All()) { //nolint:errcheck // Reading is the point.
 			}
 		}},
 		{"Send", []string{"Value", "Deadline", "Done"}, func(ctx context.Context, _ *cell, s *hub.Session) {
 			_, _ = s.Send(ctx, "source", "slow", 1)
 		}},
 		{"Stream", []string{"Value", "Deadline", "Done"}, func(ctx context.Context, _ *cell, s *hub.Session) {
-			for range s.Stream(ctx, "source", "flow", 1) { //nolint:revive // Reading is the point.
+			for range s.Stream(ctx, "source", "flow", 1) { //nolint:errcheck // Reading is the point.
 			}
 		}},
 		{"Publish", []string{"Value"}, func(ctx context.Context, _ *cell, s *hub.Session) {
 			_, _ = s.Publish(ctx, "own", 1)
 		}},
 		{"Set", []string{"Value"}, func(ctx context.Context, c *cell, s *hub.Session) {
-			if v, err := s.OpenStore(context.Background(), "words"); err == nil {
+			if v, err := s.OpenStore(context.Background(), "words"); err == nil { //nolint:contextcheck // It has a context of its own.
 				_, _ = v.Set(ctx, "own", nil)
 			}
 		}},
@@ -75,7 +75,7 @@ func contextPlaces() []place {
 				name: fmt.Sprintf("%s of a context for %s", method, call.name), leak: "devil: goroutine caller", lacks: bare("a context"),
 				provoke: func(c *cell, _ context.Context) error {
 					return inGo(c, "caller", func(ctx context.Context, s *hub.Session) {
-						call.do(evilContext{ctx, c, method}, c, s)
+						call.do(evilContext{ctx, c, method}, c, s) //nolint:contextcheck // It has a context of its own.
 					})
 				},
 			})

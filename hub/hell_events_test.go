@@ -11,7 +11,7 @@ import (
 // The places where code runs for events.
 
 // emitJob has the code run for an event.
-func emitJob(c *cell, ctx context.Context) error {
+func emitJob(c *cell, ctx context.Context) error { //nolint:revive // The cell is the subject.
 	_, err := c.peer.Emit(ctx, "job", c.payload)
 	return err
 }
@@ -33,7 +33,7 @@ func onJob(options ...events.SubscribeOption) func(c *cell, s *hub.Session) {
 }
 
 // An evilText is an error whose text is made by code.
-type evilText struct{ c *cell }
+type evilText struct{ c *cell } //nolint:errname // It is a payload too.
 
 func (e evilText) Error() string {
 	_ = e.c.run(hook{})
@@ -49,7 +49,7 @@ func (e *evilJSON) UnmarshalJSON([]byte) error {
 }
 
 // An evilPayload has methods which nobody may call.
-type evilPayload struct{ N int }
+type evilPayload struct{ N int } //nolint:errname // It is a payload too.
 
 func (evilPayload) MarshalJSON() ([]byte, error) { _ = trial.Load().run(hook{}); return nil, nil }
 func (evilPayload) MarshalText() ([]byte, error) { _ = trial.Load().run(hook{}); return nil, nil }

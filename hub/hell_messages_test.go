@@ -11,12 +11,12 @@ import (
 // The places where code runs for messages and publications.
 
 // sendJob has the code run for a request, whose sender waits.
-func sendJob(c *cell, ctx context.Context) error {
+func sendJob(c *cell, ctx context.Context) error { //nolint:revive // The cell is the subject.
 	_, err := c.peer.Send(ctx, "devil", "job", c.payload)
 	return err
 }
 
-func postJob(c *cell, ctx context.Context) error { return c.peer.Post(ctx, "devil", "job", c.payload) }
+func postJob(c *cell, ctx context.Context) error { return c.peer.Post(ctx, "devil", "job", c.payload) } //nolint:revive // The cell is the subject.
 
 // handleJob has the devil handle messages of type "job".
 func handleJob(options ...router.HandleOption) func(c *cell, s *hub.Session) {
@@ -255,7 +255,7 @@ func streamPlaces() []place {
 			name: "reader of a typed stream", lacks: bare("a decoder"), leak: "devil: goroutine reader", idle: true,
 			provoke: func(c *cell, _ context.Context) error {
 				return inGo(c, "reader", func(ctx context.Context, s *hub.Session) {
-					for range router.Stream[evilJSON](ctx, s, "source", "flow", json.RawMessage(`{}`)) { //nolint:revive // Reading is the point.
+					for range router.Stream[evilJSON](ctx, s, "source", "flow", json.RawMessage(`{}`)) { //nolint:errcheck // Reading is the point.
 					}
 				})
 			},

@@ -24,7 +24,7 @@ func sessionCalls() map[string]func(ctx context.Context, s *hub.Session) {
 	handler := func(context.Context, router.Message) (any, error) { return nil, nil }
 	return map[string]func(ctx context.Context, s *hub.Session){
 		"ID":     func(_ context.Context, s *hub.Session) { _ = s.ID() },
-		"Logger": func(_ context.Context, s *hub.Session) { s.Logger().Debug("from hell") },
+		"Logger": func(ctx context.Context, s *hub.Session) { s.Logger().DebugContext(ctx, "from hell") },
 		"Go":     func(_ context.Context, s *hub.Session) { _ = s.Go("from hell", func(context.Context) {}) },
 		"Subscribe": func(_ context.Context, s *hub.Session) {
 			sub, err := s.Subscribe("hell.*", func(context.Context, events.Event) error { return nil }, events.StartAt(events.All()))
@@ -39,7 +39,7 @@ func sessionCalls() map[string]func(ctx context.Context, s *hub.Session) {
 			_, _ = s.Broadcast(ctx, "hell.broadcast", 1, events.Audience{})
 		},
 		"Replay": func(ctx context.Context, s *hub.Session) {
-			for range s.Replay(ctx, "**", events.All()) { //nolint:revive // Reading is the point.
+			for range s.Replay(ctx, "**", events.All()) { //nolint:errcheck // Reading is the point.
 			}
 		},
 		"Handle": func(_ context.Context, s *hub.Session) {
@@ -68,9 +68,9 @@ func sessionCalls() map[string]func(ctx context.Context, s *hub.Session) {
 			_, _ = s.Send(ctx, "source", "echo", 1, router.WaitForRoom())
 		},
 		"Stream": func(ctx context.Context, s *hub.Session) {
-			for range s.Stream(ctx, "source", "flow", 1) { //nolint:revive // Reading is the point.
+			for range s.Stream(ctx, "source", "flow", 1) { //nolint:errcheck // Reading is the point.
 			}
-			for range s.Stream(ctx, "source", "flow", 1) {
+			for range s.Stream(ctx, "source", "flow", 1) { //nolint:errcheck // The errors do not matter here.
 				break
 			}
 		},

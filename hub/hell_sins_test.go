@@ -52,10 +52,10 @@ func sins() []sin {
 		{name: "panics with a text", breaks: true, panics: true, text: "straight from hell", commit: func(*cell, hook) error { panic("straight from hell") }},
 		{name: "panics with an error that panics", breaks: true, panics: true, text: "hub_test.awkward", commit: func(*cell, hook) error { panic(awkward{}) }},
 		{name: "panics with an error that ends the goroutine", breaks: true, panics: true, text: "hub_test.trapdoor", commit: func(*cell, hook) error { panic(trapdoor{}) }},
-		{name: "panics with nil", breaks: true, panics: true, text: "panic called with nil argument", commit: func(*cell, hook) error { panic(nil) }},
+		{name: "panics with nil", breaks: true, panics: true, text: "panic called with nil argument", commit: func(*cell, hook) error { panic(nil) }}, //nolint:govet // That is the sin.
 		{name: "has a runtime error", breaks: true, panics: true, text: "assignment to entry in nil map", commit: func(*cell, hook) error {
 			var none map[string]int
-			none["x"] = 1 //nolint:staticcheck // That is the sin.
+			none["x"] = 1 //nolint:staticcheck,govet // That is the sin.
 			return nil
 		}},
 		{name: "ends its goroutine", breaks: true, text: "Goexit", commit: func(*cell, hook) error {

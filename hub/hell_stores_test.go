@@ -29,7 +29,7 @@ func judgeJob(check func(c *cell, k hook) error) func(c *cell, s *hub.Session) {
 		var v *store.View
 		validate := func(ctx context.Context, p *store.Proposal) error {
 			edits := p.Edits()
-			return check(c, hook{ctx, edits[0].New.Value(), func() { _ = v.SetValidator(context.Background(), nil) }})
+			return check(c, hook{ctx, edits[0].New.Value(), func() { _ = v.SetValidator(context.Background(), nil) }}) //nolint:contextcheck // It has a context of its own.
 		}
 		var err error
 		v, err = s.EnsureStore(context.Background(), "judged", store.Config{Validator: validate, Read: []string{"peer"}, Write: []string{"peer"}})

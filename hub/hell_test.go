@@ -207,7 +207,7 @@ func (c *cell) judgeCopies() {
 		}
 	}
 	for _, letter := range c.h.DeadLetters() {
-		c.look("a dead letter", letter.Message.Data())
+		c.look("a dead letter", letter.Data())
 	}
 	for _, name := range []string{"words", "judged"} {
 		v, err := host.OpenStore(c.t.Context(), name)

@@ -100,7 +100,7 @@ type Options struct {
 	// nil within the WaitLimit, and another if its worker is free by then. One that is
 	// well is restored, on probation (see [Probation]). After a probe that fails the wait
 	// for the next is doubled. If zero, it is 30 seconds; if negative, there are no
-	// probes, and only [Hub.Restore] ends a quarantine.
+	// probes, and only [Hub.Restore] and [Hub.Replace] end a quarantine.
 	ProbeAfter time.Duration
 
 	// ProbeMax bounds the wait between two probes. If zero, it is 30 minutes, or
@@ -184,7 +184,7 @@ func New(o Options) (*Hub, error) {
 	}
 	o.ProbeAfter = cmp.Or(o.ProbeAfter, 30*time.Second)
 	if o.ProbeMax < 0 || o.ProbeMax > 0 && o.ProbeMax < o.ProbeAfter {
-		errs = append(errs, fmt.Errorf("hub: Options.ProbeMax is %v; expected at least ProbeAfter, which is %v, or 0 for 30m: %w", o.ProbeMax, o.ProbeAfter, plugbus.ErrInvalid))
+		errs = append(errs, fmt.Errorf("hub: Options.ProbeMax is %v; expected at least ProbeAfter, which is %v, or 0 for %v: %w", o.ProbeMax, o.ProbeAfter, max(30*time.Minute, o.ProbeAfter), plugbus.ErrInvalid))
 	}
 	o.ProbeMax = cmp.Or(o.ProbeMax, max(30*time.Minute, o.ProbeAfter))
 	if o.ObserverQueue < 0 || o.ObserverQueue > maxObserverQueue {
@@ -194,7 +194,7 @@ func New(o Options) (*Hub, error) {
 	o.MaxPlugins = cmp.Or(o.MaxPlugins, 10_000)
 	o.FailureBudget = cmp.Or(o.FailureBudget, 5)
 	room := newLogRoom(o.Logger)
-	writes, logger := room.desk()
+	writes, logger := room.desk(0)
 	if o.Audit.Logger == nil {
 		o.Audit.Logger = logger
 	}
@@ -355,7 +355,7 @@ func (h *Hub) unknown(act, id string) error {
 	if h.closing {
 		return fmt.Errorf("%s %q: %w", act, id, ErrClosed)
 	}
-	return fmt.Errorf("%s %q: %w", act, id, ErrUnknownPlugin)
+	return fmt.Errorf("%s %q: %w; none has joined under this id, or it leaves", act, id, ErrUnknownPlugin)
 }
 
 // inAudience decides about the conditions of an audience that the events do not

@@ -33,7 +33,7 @@ func (h *Hub) Unregister(ctx context.Context, id string) error {
 	if next != nil {
 		next.hurry()
 	}
-	_, err := h.leave(ctx, m)
+	err := h.leave(ctx, m)
 	if next != nil { // It must not go on as a plugin that has left.
 		limited, cancel := h.limited(ctx)
 		defer cancel()
@@ -61,9 +61,9 @@ func text(err error) string {
 // leave drains, stops and fences a member, and takes it out of the hub, unless another
 // has its place already. It waits no longer than ctx and the wait limit. If the member
 // leaves already, it only waits for that; if it has taken the place of one that has not
-// left, first for that. What was cut off is returned apart, so that nobody looks for it
-// in the error, which may be the plugin's own.
-func (h *Hub) leave(ctx context.Context, m *member) (undone cutOff, err error) {
+// left, first for that. What was cut off is noted in the member, so that nobody looks for
+// it in the error, which may be the plugin's own.
+func (h *Hub) leave(ctx context.Context, m *member) error {
 	limited, cancel := h.limited(ctx)
 	defer cancel()
 	fading, cancelFading := h.fading(limited)
@@ -74,6 +74,9 @@ func (h *Hub) leave(ctx context.Context, m *member) (undone cutOff, err error) {
 	h.mu.Lock()
 	leaving, failed, before := m.leaving, m.state == Failed, m.before
 	m.leaving = true
+	if m.state == Ready || m.state == Quarantined {
+		m.become(Draining) // Nobody takes its place any more.
+	}
 	h.mu.Unlock()
 	if before != nil {
 		if actor.Owner(ctx) == before.actor {
@@ -81,18 +84,19 @@ func (h *Hub) leave(ctx context.Context, m *member) (undone cutOff, err error) {
 		}
 		if await(limited, m.settled) != nil {
 			before.hurry()
-			<-m.settled // It takes no time now.
+			<-m.settled // It takes a second at most now.
 		}
 	}
 	m.finishTelling()
 	if leaving {
 		if err := await(limited, m.left); err != nil {
-			return undone, fmt.Errorf("it is leaving already, and has not left: %w", err)
+			return fmt.Errorf("it is leaving already, and has not left: %w", err)
 		}
-		return undone, nil
+		return nil
 	}
 	defer close(m.left)
 	var errs []error
+	var undone cutOff
 	if failed {
 		undone = m.session.closeClients(limited) // What waits for it is cancelled: it never joined.
 	} else {
@@ -126,7 +130,7 @@ func (h *Hub) leave(ctx context.Context, m *member) (undone cutOff, err error) {
 	if !failed { // What failed to start was not there for anybody.
 		h.tellDependants(m.lost)
 	}
-	return undone, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // cutOff counts what a plugin that left had not done.

@@ -79,7 +79,8 @@ type member struct {
 	successor *member            // who starts, to take its place
 	before    *member            // whose place it has taken, and who has not left
 	hurry     context.CancelFunc // ends its Start, if it is held, or its leaving, if it was replaced
-	yields    bool               // it was replaced, and has not left
+	yields    bool               // it was replaced, or did not get the place of another, and has not left
+	barred    bool               // the host does not let it take the place of another
 }
 
 // join makes the member's session.
@@ -104,7 +105,7 @@ func (m *member) join(subject *security.Subject) (err error) {
 		hub: h, id: id, guard: g, logger: h.logger.With("plugin", id), tasks: newTasks(m.actor), ctx: ctx, end: end,
 		manifest: m.manifest, provided: map[string]*router.Route{}, goroutines: map[*goroutine]struct{}{}, quiet: make(chan struct{}), fail: fail, listed: !m.held,
 	}
-	desk, voice := h.writes.desk()
+	desk, voice := h.writes.desk(MaxLogCalls)
 	s.writes, s.voice = desk, voice.With("plugin", id)
 	o.Context, o.Actor = ctx, m.actor
 	ro.Context, ro.Actor = ctx, m.actor
@@ -197,8 +198,6 @@ func ended(ctx context.Context) context.Context {
 // call runs f of the plugin on its worker, with a context that ends with ctx,
 // after the wait limit, and with the session. A call that does not return in
 // time goes on, and Leaks names it.
-//
-//nolint:contextcheck // The call ends with the caller's context and with the session's.
 func (m *member) call(ctx context.Context, name string, f func(ctx context.Context) error) error {
 	_, err := m.attempt(ctx, name, m.session.fail, f)
 	return err
@@ -218,7 +217,7 @@ func (m *member) attempt(ctx context.Context, name string, fail func(what string
 	}
 	returned := make(chan struct{})
 	m.stick(name, func() {
-		<-hung // What comes too late is thrown away.
+		<-hung //nolint:errcheck // What comes too late is thrown away.
 		close(returned)
 	})
 	return returned, err

@@ -53,10 +53,13 @@ func newDesk(logger *slog.Logger) *desk {
 }
 
 // put queues a call.
-func (d *desk) put(call func()) {
+func (d *desk) put(call func()) { d.putWithin(deskQueue, call) }
+
+// putWithin queues a call if fewer than room wait.
+func (d *desk) putWithin(room int, call func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || len(d.queue) == deskQueue {
+	if d.closed || len(d.queue) >= room {
 		d.dropped++
 		return
 	}
@@ -152,7 +155,12 @@ func (d *desk) stats() DeskStats {
 
 // post puts a notice on the host's board.
 func (d *desk) post(board EventBus.BusPublisher, n Notice) {
-	if board != nil {
-		d.put(func() { board.Publish(n.Event, n) })
+	if board == nil {
+		return
 	}
+	room := deskQueue
+	if n.Event == EventRequirementLost { // A plugin makes as many as it likes, and must not keep its alerts from the host so.
+		room /= 2
+	}
+	d.putWithin(room, func() { board.Publish(n.Event, n) })
 }

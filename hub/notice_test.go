@@ -237,3 +237,29 @@ func TestOnAlertMishaps(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// TestAlertsHaveRoom shows that a plugin which provides and withdraws for ever, and so
+// makes as many notices as it likes, does not keep from a slow host the alert about
+// itself.
+func TestAlertsHaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board, gate := EventBus.New(), make(chan struct{})
+		lost, alerts := 0, 0
+		require.NoError(t, board.Subscribe(hub.EventRequirementLost, func(hub.Notice) { <-gate; lost++ }))
+		h := open(t, hub.Options{NoticeBoard: board, OnAlert: func(security.Alert) { alerts++ }})
+		a := join(t, h, "a")
+		provide(t, a, hub.Capability{Name: "count"}, echo)
+		needs := &plug{manifest: func() hub.Manifest { return hub.Manifest{ID: "b", Requires: []string{"count"}} }}
+		require.NoError(t, h.Register(t.Context(), needs))
+		for range 2000 {
+			require.NoError(t, a.Withdraw("count"))
+			provide(t, a, hub.Capability{Name: "count"}, echo)
+		}
+		quarantine(t, h, a)
+		close(gate)
+		synctest.Wait()
+		require.Equal(t, 1, alerts)
+		require.Less(t, lost, 1000)
+		require.Equal(t, 2000, lost+int(h.Inspect().Desk.Dropped))
+	})
+}

@@ -17,17 +17,18 @@ import (
 // capabilities, finding providers, and calls that fail before the door, such as those of
 // a session that has ended, are not observed.
 //
-// It costs nobody but itself: observations wait in a queue of bounded length, and a
-// goroutine of its own gives them to the Observer, one call at a time, with no lock
-// held. What finds the queue full is dropped and counted, in [Snapshot.Observer]. A call
-// that panics or ends its goroutine is logged and counted, and the next call goes on with
-// what follows.
+// Nobody waits for it but [Hub.Close]: observations wait in a queue of bounded length, and
+// a goroutine of its own gives them to the Observer, one call at a time, with no lock held.
+// All that an act pays for is the entry in that queue and the reading of the clock. What
+// finds the queue full is dropped and counted, in [Snapshot.Observer]. A call that panics
+// or ends its goroutine is logged and counted, and the next call goes on with what follows.
 type Observer interface {
 	// Observe gets what was observed since the last call, at least one observation and
 	// at most Options.ObserverQueue. The batch is the hub's, and valid during the call
 	// only. The context ends when the hub has closed, or gives up waiting. What the call
-	// does through the hub is observed too. It may close the hub, with this context,
-	// and then gets no more.
+	// does through the hub is observed too, so that an Observer which acts at each call
+	// is called again for that. It may close the hub, with this context, and then gets no
+	// more.
 	Observe(ctx context.Context, batch []plugbus.Observation)
 }
 
@@ -136,7 +137,7 @@ func (w *observatory) failed(err error) {
 	n := w.stats.Panics
 	w.mu.Unlock()
 	if n&(n-1) == 0 {
-		w.logger.Error("Options.Observer did not return", "times", n, "error", err)
+		w.logger.Error("the Observer did not return", "times", n, "error", err)
 	}
 }
 

@@ -194,7 +194,7 @@ func (m *mess) act(r *rapid.T) {
 		}()
 	case 9:
 		go func() {
-			for range s.Stream(ctx, to, "flow", data, router.Timeout(4*time.Second)) {
+			for range s.Stream(ctx, to, "flow", data, router.Timeout(4*time.Second)) { //nolint:errcheck // The errors do not matter here.
 				<-time.After(time.Second)
 			}
 		}()

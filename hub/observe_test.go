@@ -386,7 +386,7 @@ func TestObserverDelaysNobody(t *testing.T) {
 				}
 				if test.panics {
 					require.Positive(t, stats.Panics)
-					require.Contains(t, log.String(), "Options.Observer did not return")
+					require.Contains(t, log.String(), "the Observer did not return")
 				}
 				before := calls.Load()
 				close(release)

@@ -75,6 +75,16 @@ func (m *member) enterWard(now time.Time, why, failure string, byHost bool) {
 	m.session.guard.turn(m.hint())
 }
 
+// bar keeps a plugin that starts from the place of another, and from all else. hub.mu is
+// held.
+func (m *member) bar() {
+	if m.barred {
+		return
+	}
+	m.barred = true
+	m.session.guard.turn("the host has put the plugin in quarantine, so that nothing takes its place")
+}
+
 // release ends the quarantine. hub.mu is held.
 func (m *member) release() {
 	m.become(Ready)
@@ -149,8 +159,10 @@ func (m *member) tellRestored(actor, reason string) {
 
 // Quarantine puts a plugin in quarantine by the host's own decision: it may do nothing
 // more and gets nothing more, and is not probed, until [Hub.Restore] or [Hub.Replace]. A
-// plugin that the hub has put there is kept there. What it runs goes on to its end. The
-// host alone sees why, of which [plugbus.MaxTextBytes] are kept; the plugins hear "host".
+// plugin that the hub has put there is kept there. What it runs goes on to its end. One
+// that starts in its place, by a Replace that runs already, does not join, and may do
+// nothing more either. The host alone sees why, of which [plugbus.MaxTextBytes] are kept;
+// the plugins hear "host".
 //
 // The error matches [ErrUnknownPlugin], [ErrClosed], [ErrQuarantined] for one that the
 // host has put there already, or [plugbus.ErrInvalid] for one that starts or leaves, and
@@ -160,14 +172,18 @@ func (h *Hub) Quarantine(id, why string) error {
 	if err != nil {
 		return err
 	}
-	why = plugbus.CutText(cmp.Or(why, "no reason was given"))
-	m.turning.Lock()
+	hurry := func() {}
+	defer func() { hurry() }() // With no lock held: the context may be of any type.
 	defer m.turning.Unlock()
-	h.mu.Lock()
+	why = plugbus.CutText(cmp.Or(why, "no reason was given"))
+	if next := m.successor; next != nil {
+		next.bar()
+		hurry = next.hurry
+	}
 	switch {
 	case m.state == Quarantined && m.ward.ByHost:
 		h.mu.Unlock()
-		return fmt.Errorf("hub: quarantine %q: %w, by the host: %s", id, ErrQuarantined, m.ward.Reason)
+		return fmt.Errorf("quarantine %q: %w already, where the host has put it: %s; Restore it first to give another reason", id, ErrQuarantined, m.ward.Reason)
 	case m.state == Quarantined:
 		m.ward.Reason, m.ward.ByHost = why, true
 		m.callOff()
@@ -186,20 +202,19 @@ func (h *Hub) Quarantine(id, why string) error {
 
 // Restore ends the quarantine of a plugin, which goes on with what it had subscribed to,
 // and with what the stores that it watches still keep of the changes. It has its whole
-// failure budget again, and is not on probation. The error matches [ErrUnknownPlugin],
-// [ErrClosed] or [plugbus.ErrInvalid].
+// failure budget again, and is not on probation; the figures of [PluginInfo] stay. The
+// error matches [ErrUnknownPlugin], [ErrClosed], or [plugbus.ErrInvalid] for one that is
+// not in quarantine, perhaps since a probe has restored it meanwhile.
 func (h *Hub) Restore(id string) error {
 	m, err := h.patient("restore", id)
 	if err != nil {
 		return err
 	}
-	m.turning.Lock()
 	defer m.turning.Unlock()
-	h.mu.Lock()
 	if m.state != Quarantined {
 		state := m.state
 		h.mu.Unlock()
-		return fmt.Errorf("hub: restore %q: the plugin is %v, not quarantined: %w", id, state, plugbus.ErrInvalid)
+		return fmt.Errorf("hub: restore %q: the plugin is %v; expected one that is quarantined: %w", id, state, plugbus.ErrInvalid)
 	}
 	m.release()
 	h.mu.Unlock()
@@ -207,16 +222,25 @@ func (h *Hub) Restore(id string) error {
 	return nil
 }
 
-// patient returns the member with an id, for Quarantine and Restore.
+// patient returns the member with an id, for Quarantine and Restore, with its turning and
+// hub.mu locked: between a look and the locks another may have taken its place.
 func (h *Hub) patient(act, id string) (*member, error) {
-	m := h.member(id)
-	switch {
-	case m == nil:
-		return nil, h.unknown(act, id)
-	case m == h.host:
-		return nil, fmt.Errorf("hub: %s %q: the host's own session is never in quarantine: %w", act, id, plugbus.ErrInvalid)
-	case h.isClosing():
-		return nil, fmt.Errorf("%s %q: %w", act, id, ErrClosed)
+	for {
+		m := h.member(id)
+		switch {
+		case m == nil:
+			return nil, h.unknown(act, id)
+		case m == h.host:
+			return nil, fmt.Errorf("hub: %s %q: the host's own session is never in quarantine: %w", act, id, plugbus.ErrInvalid)
+		case h.isClosing():
+			return nil, fmt.Errorf("%s %q: %w", act, id, ErrClosed)
+		}
+		m.turning.Lock()
+		h.mu.Lock()
+		if h.members[id] == m {
+			return m, nil
+		}
+		h.mu.Unlock()
+		m.turning.Unlock()
 	}
-	return m, nil
 }

@@ -21,7 +21,7 @@ import (
 // what comes later is refused to the sender, who hears why as far as it may know of the
 // plugin, or ends as undeliverable. Each has one outcome, and the books balance. After
 // the plugin is restored, by a probe, its handlers, subscriptions and watches go on, and
-// what it missed can be counted.
+// what it missed can be counted (R10).
 func TestMailInQuarantine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := open(t, hub.Options{Router: router.Options{RequestTimeout: time.Minute}, Policy: policyOf(t, `

@@ -109,14 +109,14 @@ func TestQuarantineMistakes(t *testing.T) {
 	require.ErrorIs(t, h.Quarantine("host", ""), plugbus.ErrInvalid)
 	require.ErrorIs(t, h.Restore("host"), plugbus.ErrInvalid)
 	require.ErrorIs(t, h.Restore("a"), plugbus.ErrInvalid)
-	require.ErrorContains(t, h.Restore("a"), "the plugin is ready, not quarantined")
+	require.ErrorContains(t, h.Restore("a"), "the plugin is ready; expected one that is quarantined")
 	require.NoError(t, h.Register(t.Context(), &plug{manifest: named("starts"), start: func(context.Context, *hub.Session) error {
 		require.ErrorIs(t, h.Quarantine("starts", ""), plugbus.ErrInvalid)
 		require.ErrorContains(t, h.Quarantine("starts", ""), "the plugin is starting; expected one that is ready")
 		return nil
 	}, stop: func(context.Context) error {
 		require.ErrorIs(t, h.Quarantine("starts", ""), plugbus.ErrInvalid)
-		require.ErrorContains(t, h.Restore("starts"), "the plugin is draining, not quarantined")
+		require.ErrorContains(t, h.Restore("starts"), "the plugin is draining; expected one that is quarantined")
 		return nil
 	}}))
 	require.NoError(t, h.Unregister(t.Context(), "starts"))

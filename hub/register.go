@@ -41,7 +41,7 @@ func (h *Hub) Register(ctx context.Context, plugins ...Plugin) error {
 		if err := h.start(ctx, m); err != nil {
 			undo := context.WithoutCancel(ctx) // What has started is stopped, even if ctx is why.
 			for _, m := range slices.Backward(ordered) {
-				_, _ = h.leave(undo, m) // The error of Start is what matters.
+				_ = h.leave(undo, m) // The error of Start is what matters.
 			}
 			return err
 		}
@@ -163,7 +163,7 @@ func (h *Hub) reserve(members []*member) (ordered []*member, err error) {
 	for _, m := range members {
 		id := m.manifest.ID
 		if old := h.members[id]; old != nil {
-			errs = append(errs, &RegisterError{id, "manifest", fmt.Errorf("%w by a plugin that is %v; Unregister that one first, or choose another id", ErrDuplicate, old.state)})
+			errs = append(errs, &RegisterError{id, "manifest", fmt.Errorf("%w by a plugin that is %v; Replace that one, Unregister it first, or choose another id", ErrDuplicate, old.state)})
 		} else if ids[id] {
 			errs = append(errs, &RegisterError{id, "manifest", fmt.Errorf("%w by another plugin of the same call", ErrDuplicate)})
 		}

@@ -204,7 +204,7 @@ func TestH2DuplicateID(t *testing.T) {
 	var d diary
 	err := h.Register(t.Context(), d.of(caps("new", "", ""), nil), d.of(caps("a", "", ""), nil))
 	require.ErrorIs(t, err, hub.ErrDuplicate)
-	require.EqualError(t, err, `register plugin "a": manifest: hub: the id is in use by a plugin that is ready; Unregister that one first, or choose another id`)
+	require.EqualError(t, err, `register plugin "a": manifest: hub: the id is in use by a plugin that is ready; Replace that one, Unregister it first, or choose another id`)
 	err = h.Register(t.Context(), d.of(caps("b", "", ""), nil), d.of(caps("b", "", ""), nil))
 	require.ErrorIs(t, err, hub.ErrDuplicate)
 	require.ErrorContains(t, err, "by another plugin of the same call")
@@ -433,5 +433,5 @@ func TestUnknownPlugin(t *testing.T) {
 		require.ErrorIs(t, h.Unregister(t.Context(), id), hub.ErrUnknownPlugin, "%q", id)
 	}
 	require.ErrorIs(t, h.Restore("a"), hub.ErrUnknownPlugin)
-	require.EqualError(t, h.Unregister(t.Context(), "a"), `unregister "a": hub: no such plugin`)
+	require.EqualError(t, h.Unregister(t.Context(), "a"), `unregister "a": hub: no such plugin; none has joined under this id, or it leaves`)
 }

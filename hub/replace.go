@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/audit"
@@ -39,32 +40,38 @@ import (
 // waits and runs when a handler of the old one itself calls Replace with its own context,
 // since nobody can wait for it. After Replace has returned no call of the old one starts,
 // and the validators of its stores are those that the new one has set; there is none
-// between them, and meanwhile those of the old one decide.
+// between them, and meanwhile those of the old one decide. To set them Replace may take a
+// second more than ctx has; one that cannot be set by then is lost, which the log and the
+// audit log tell.
 //
 // A plugin in quarantine can be replaced; the new one is ready. A plugin that is
-// unregistered while the new one starts leaves, and the new one does not join.
+// unregistered while the new one starts leaves, and the new one does not join. Nor does
+// it if the host calls [Hub.Quarantine] meanwhile, from which on the new one may do
+// nothing more either.
 //
-// The error is a [*RegisterError] if the new plugin does not join, as that of
+// The error has a [*RegisterError] if the new plugin does not join, as that of
 // [Hub.Register]. It matches [ErrUnknownPlugin] for an id that has not joined or leaves,
-// [ErrReplacing] for one that is being replaced already, or [ErrClosed].
+// [ErrReplacing] for one that is being replaced already, [ErrQuarantined] for one that the
+// host has put in quarantine meanwhile, or [ErrClosed].
 func (h *Hub) Replace(ctx context.Context, p Plugin) error {
 	m, err := h.newMember(ctx, p)
 	if err != nil {
-		return err
+		return replacing(err)
 	}
 	starting, hurry := context.WithCancel(ctx)
 	defer hurry()
 	m.held, m.settled, m.hurry = true, make(chan struct{}), hurry
 	old, err := h.engage(m) //nolint:contextcheck // A session outlives the call.
 	if err != nil {
-		return err
+		return replacing(err)
 	}
 	failed := h.launch(starting, m)
 	leaving, hurry := context.WithCancel(ctx)
 	defer hurry()
 	lost, err := h.succeed(old, m, failed, hurry)
 	if err != nil {
-		h.discard(ctx, m)
+		err = replacing(err)
+		h.discard(ctx, m, err)
 		return err
 	}
 	h.tellDependants(lost)
@@ -74,15 +81,12 @@ func (h *Hub) Replace(ctx context.Context, p Plugin) error {
 		ctx, cancel = outlive(ctx) // The old one's contexts have ended when the new one settles.
 		defer cancel()
 	}
-	_, err = h.leave(leaving, old)
+	err = h.leave(leaving, old)
 	old.logLeft(err)
-	err = errors.Join(err, m.settle(ctx))
-	h.record(audit.Entry{
-		Event: "plugin.replaced", Actor: security.HostID, Target: m.manifest.ID, Admin: true,
-		Details: []audit.Detail{{Key: "version", Value: m.manifest.Version}, {Key: "before", Value: old.manifest.Version}, {Key: "problem", Value: text(err)}},
-	})
+	if err := m.settle(ctx, old, err); err != nil {
+		m.session.logger.WarnContext(ctx, "the new version of the plugin has its place, but not all validators that it has set are those of their stores", "problem", err.Error())
+	}
 	m.session.logger.InfoContext(ctx, "the plugin was replaced", "version", m.manifest.Version, "before", old.manifest.Version)
-	h.announce(Notice{Event: EventReplaced, Plugin: m.manifest.ID, Version: m.manifest.Version})
 	return nil
 }
 
@@ -96,8 +100,10 @@ func (h *Hub) engage(m *member) (old *member, err error) {
 	switch {
 	case h.closing:
 		return nil, fmt.Errorf("replace %q: %w", id, ErrClosed)
-	case old == nil || old.state != Ready && old.state != Quarantined:
-		return nil, fmt.Errorf("replace %q: %w", id, ErrUnknownPlugin)
+	case old == nil:
+		return nil, fmt.Errorf("replace %q: %w has joined under this id; Register this one, or give it the id of the one whose place it takes", id, ErrUnknownPlugin)
+	case old.state != Ready && old.state != Quarantined:
+		return nil, fmt.Errorf("replace %q: %w has its place there: it is %v; wait until Register or Unregister has returned", id, ErrUnknownPlugin, old.state)
 	case old.successor != nil || old.before != nil:
 		return nil, fmt.Errorf("replace %q: %w; wait until that is done", id, ErrReplacing)
 	}
@@ -144,6 +150,8 @@ func (h *Hub) change(old, m *member, failed error, hurry context.CancelFunc) (lo
 		err = &RegisterError{id, "start", ErrClosed}
 	case old.state != Ready && old.state != Quarantined:
 		err = &RegisterError{id, "start", fmt.Errorf("%w: the one whose place it was to take has left meanwhile", ErrUnknownPlugin)}
+	case m.barred:
+		err = &RegisterError{id, "start", fmt.Errorf("%w: the host has put it there meanwhile; replace it again, or call Hub.Restore", ErrQuarantined)}
 	case failed != nil:
 		err = &RegisterError{id, "start", failed}
 	default:
@@ -167,6 +175,8 @@ func (h *Hub) change(old, m *member, failed error, hurry context.CancelFunc) (lo
 		if failed != nil && !h.closing {
 			m.become(Failed)
 		}
+		m.yields = !m.leaving  // Unless Close has it leave, or has had it.
+		h.gone[m] = struct{}{} // So that whoever closes the hub, or looks at it, finds it.
 		return nil, err
 	}
 	old.become(Draining)
@@ -189,23 +199,42 @@ func (h *Hub) maySucceed(m *member) error {
 	return h.mayDeclare(subject, m.manifest)
 }
 
-// discard takes a member that did not get its place out again. One that had started is
-// stopped; what still runs is left to Leaks.
-func (h *Hub) discard(ctx context.Context, m *member) {
+// discard takes a member that did not get its place, for which err says why, out again.
+// One that had started is stopped; what still runs is left to Leaks.
+func (h *Hub) discard(ctx context.Context, m *member, err error) {
 	m.session.tasks.settle()
-	_, err := h.leave(context.WithoutCancel(ctx), m)
-	m.logLeft(err)
+	attrs := []any{"version", m.manifest.Version, "error", textOf(err)}
+	if problem := h.leave(context.WithoutCancel(ctx), m); problem != nil {
+		attrs = append(attrs, "problem", problem.Error())
+	}
+	m.session.logger.WarnContext(ctx, "the new version of the plugin did not join", attrs...)
 }
 
-// settle lets the plugin be called, after the one whose place it has taken has left.
-func (m *member) settle(ctx context.Context) error {
+// settleGrace is how long after the end of its context [Hub.Replace] may still wait until
+// the validators of the new plugin are those of their stores.
+const settleGrace = time.Second
+
+// settle lets the plugin be called, after old, whose place it has taken, has left with a
+// problem or none, and tells of that. The error is about its validators.
+func (m *member) settle(ctx context.Context, old *member, problem error) error {
 	h, s := m.hub, m.session
-	limited, cancel := h.limited(ctx)
+	later, cancelLater := graced(ctx, settleGrace) // For old may have used up all the time.
+	defer cancelLater()
+	limited, cancel := h.limited(later)
 	defer cancel()
-	s.client.Settle()
+	s.client.Settle() //nolint:contextcheck // A handler's context comes from its plugin.
 	s.mail.Settle()
 	err := s.keeper.Settle(limited)
 	s.tasks.settle()
+	h.record(audit.Entry{ // Before anybody can hear that the new one leaves.
+		Event: "plugin.replaced", Actor: security.HostID, Target: m.manifest.ID, Admin: true,
+		Details: []audit.Detail{
+			{Key: "version", Value: m.manifest.Version},
+			{Key: "before", Value: old.manifest.Version},
+			{Key: "problem", Value: text(errors.Join(problem, err))},
+		},
+	})
+	h.announce(Notice{Event: EventReplaced, Plugin: m.manifest.ID, Version: m.manifest.Version})
 	h.mu.Lock()
 	m.before = nil
 	h.mu.Unlock()

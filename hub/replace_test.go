@@ -141,7 +141,7 @@ func TestReplaceUnderLoad(t *testing.T) {
 }
 
 // versions returns the versions and states of the plugins with an id.
-func versions(h *hub.Hub, id string) (all []string) {
+func versions(h *hub.Hub, id string) (all []string) { //nolint:unparam // It says whose it is.
 	for _, p := range h.Inspect().Plugins {
 		if p.ID == id {
 			all = append(all, p.Version+" "+p.State.String())

@@ -13,8 +13,12 @@ import (
 	"github.com/plugbus/plugbus/internal/panics"
 )
 
-// logPatience is how long whoever logs waits for the host's handler.
+// logPatience is how long whoever logs waits for the host's handler. When the hub closes
+// and has no more time for plugins, all who log at its desk have that together.
 const logPatience = time.Second
+
+// MaxLogCalls bounds the records that one plugin has written at a time.
+const MaxLogCalls = MaxGoroutines
 
 // A scribe hands what is logged to the host's handler, which may do anything, as may the
 // values that a plugin logs: it runs on a goroutine of its own, for which whoever logs
@@ -31,6 +35,14 @@ type logDesk struct {
 	*logRoom
 	stuck  atomic.Int64  // calls that have not returned in their time
 	unsaid atomic.Uint64 // records that were dropped, of which the log does not know yet
+
+	most int // who may wait for the handler at a time; 0 for any number
+
+	mu      sync.Mutex // guards below
+	waiting int        // who waits for the handler
+	since   time.Time  // since when somebody has, or the hurry
+	hurries bool       // all who log from now on wait no longer than left together
+	left    time.Duration
 }
 
 // A logRoom is what all desks of a hub share.
@@ -44,9 +56,12 @@ type logRoom struct {
 
 // LoggerStats say how the handler of Options.Logger fares.
 type LoggerStats struct {
-	Dropped uint64 // records, because an earlier one of the same plugin, or of the hub, was stuck
-	Failed  uint64 // calls that panicked or ended their goroutine
-	Stuck   int    // calls that have not returned within a second, and not since
+	// Dropped counts records: an earlier one of the same plugin, or of the hub, was stuck;
+	// too many of the plugin were being written; or the hub closed, and had no more time.
+	Dropped uint64
+
+	Failed uint64 // calls that panicked or ended their goroutine
+	Stuck  int    // calls that have not returned within a second, and not since
 }
 
 // newLogRoom returns the room of a host's logger, which may be nil.
@@ -57,9 +72,10 @@ func newLogRoom(l *slog.Logger) *logRoom {
 	return &logRoom{host: l.Handler()}
 }
 
-// desk returns a new desk, and the logger whose records are written there.
-func (r *logRoom) desk() (*logDesk, *slog.Logger) {
-	d := &logDesk{logRoom: r}
+// desk returns a new desk, and the logger whose records are written there, of which at
+// most so many are being written at a time; 0 for any number.
+func (r *logRoom) desk(most int) (*logDesk, *slog.Logger) {
+	d := &logDesk{logRoom: r, most: most}
 	return d, slog.New(&scribe{d, func() slog.Handler { return r.host }})
 }
 
@@ -72,6 +88,47 @@ func (d *logDesk) stick(n int64) {
 	d.stuck.Add(n)
 	d.hung.Add(n)
 	d.returned.Tell()
+}
+
+// hurry has all who log from now on wait no longer together than one did before, so that
+// a handler that is slow does not add up.
+func (d *logDesk) hurry() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.hurries {
+		d.hurries, d.left, d.since = true, logPatience, time.Now()
+	}
+}
+
+// wait returns how long the one who logs now waits for the handler. If that is not at
+// all, there is no call; otherwise waited is called afterwards.
+func (d *logDesk) wait() (patience time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.most > 0 && d.waiting >= d.most {
+		return 0
+	}
+	patience = logPatience
+	if d.hurries {
+		now := time.Now()
+		if d.waiting == 0 {
+			d.since = now
+		}
+		patience = min(patience, d.left-now.Sub(d.since))
+	}
+	if patience > 0 {
+		d.waiting++
+	}
+	return patience
+}
+
+func (d *logDesk) waited() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting--
+	if d.waiting == 0 && d.hurries {
+		d.left -= time.Since(d.since)
+	}
 }
 
 // sticks reports whether a call is stuck.
@@ -103,11 +160,16 @@ func (s *scribe) Handle(ctx context.Context, r slog.Record) error {
 	if d.host == slog.DiscardHandler {
 		return nil
 	}
-	if d.sticks() {
+	patience := time.Duration(0)
+	if !d.sticks() {
+		patience = d.wait()
+	}
+	if patience <= 0 {
 		d.dropped.Add(1)
 		d.unsaid.Add(1)
 		return errLogged
 	}
+	defer d.waited()
 	done := make(chan error, 1)
 	var over atomic.Bool // it has returned, or was given up
 	go func() {          // Ends with the host's handler; Close waits for those of the hub that are stuck, and Leaks names those of plugins.
@@ -124,7 +186,7 @@ func (s *scribe) Handle(ctx context.Context, r slog.Record) error {
 		}()
 		err = s.write(ctx, r)
 	}()
-	clock := time.NewTimer(logPatience)
+	clock := time.NewTimer(patience)
 	defer clock.Stop()
 	select {
 	case err := <-done:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/router"
 )
@@ -116,5 +117,69 @@ func TestLoggerThatHangsAtTheEnd(t *testing.T) {
 		close(gate)
 		synctest.Wait()
 		require.Zero(t, h.Inspect().Logger.Stuck)
+	})
+}
+
+// TestCloseWithASlowLogger shows that a handler of the host's logger that is slow, and not
+// stuck, makes Close no more than a second longer, however much there is to log: what it
+// has not taken by then is dropped and counted.
+func TestCloseWithASlowLogger(t *testing.T) {
+	const hung = 64
+	for name, hang := range map[string]func(t *testing.T, h *hub.Hub, s *hub.Session, gate chan struct{}){
+		"events": func(t *testing.T, h *hub.Hub, s *hub.Session, gate chan struct{}) {
+			t.Helper()
+			_, err := s.Subscribe("word.*", func(context.Context, events.Event) error { <-gate; return nil }, events.Concurrent(hung))
+			require.NoError(t, err)
+			for range hung {
+				emit(t, h.Host(), "word.said", 1)
+			}
+		},
+		"messages": func(t *testing.T, h *hub.Hub, s *hub.Session, gate chan struct{}) {
+			t.Helper()
+			serve(t, s, "job", func(context.Context, router.Message) (any, error) { <-gate; return nil, nil }, router.Concurrent(hung))
+			for range hung {
+				require.NoError(t, h.Host().Post(t.Context(), "a", "job", 1))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				nap := func() { <-time.After(300 * time.Millisecond) }
+				h := open(t, hub.Options{Logger: slog.New(gated{slog.NewTextHandler(&lines{}, nil), map[string]func(){"the plugin failed": nap}})})
+				gate := make(chan struct{})
+				hang(t, h, join(t, h, "a"), gate)
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				start := time.Now()
+				report, err := h.Close(ctx)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.LessOrEqual(t, time.Since(start), 5*time.Second+hub.CloseGrace+time.Second)
+				close(gate)
+				require.Equal(t, hung, report.Abandoned)
+				require.GreaterOrEqual(t, h.Inspect().Logger.Dropped, uint64(hung-4))
+				<-time.After(time.Second)
+				require.Empty(t, h.Leaks())
+			})
+		})
+	}
+}
+
+// TestLogCallsAreBounded shows that one plugin has no more than so many records written at
+// a time, however many of its goroutines log, and that this is for a while only.
+func TestLogCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nap := func() { <-time.After(100 * time.Millisecond) }
+		h := open(t, hub.Options{Logger: slog.New(gated{slog.NewTextHandler(&lines{}, nil), map[string]func(){"nap": nap}})})
+		a, b := join(t, h, "a"), join(t, h, "b")
+		for range hub.MaxLogCalls + 10 {
+			go a.Logger().Info("nap")
+		}
+		synctest.Wait()
+		b.Logger().Info("nap")
+		require.Equal(t, hub.LoggerStats{Dropped: 10}, h.Inspect().Logger)
+		synctest.Wait()
+		a.Logger().Info("nap")
+		require.EqualValues(t, 10, h.Inspect().Logger.Dropped)
 	})
 }

@@ -59,7 +59,8 @@ func (s *Session) ID() string { return s.id }
 // Logger returns a logger that names the plugin, and writes to that of the host. A call
 // waits until the record is written, but for no more than a second: if the host's handler,
 // or a value's LogValue, has not returned then, what the plugin logs until it does is
-// dropped and counted, and [Hub.Leaks] names it.
+// dropped and counted, and [Hub.Leaks] names it. What it logs while [MaxLogCalls] of its
+// records are being written is dropped too.
 func (s *Session) Logger() *slog.Logger { return s.voice }
 
 // Go runs f on a goroutine that belongs to the session. Its context ends with

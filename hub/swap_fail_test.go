@@ -25,7 +25,7 @@ func serverOf(version string, heard *letterbox, told *inbox, changes *storebox) 
 	p := &plug{manifest: func() hub.Manifest {
 		return hub.Manifest{ID: "p", Version: version, Provides: []hub.Capability{{Name: "declared"}}}
 	}}
-	answer := func(ctx context.Context, m router.Message) (any, error) {
+	answer := func(ctx context.Context, m router.Message) (any, error) { //nolint:unparam // It says whose it is.
 		_, _ = heard.handle(ctx, m)
 		return version, nil
 	}
@@ -102,12 +102,18 @@ func TestReplaceThatFails(t *testing.T) {
 		"error":  {end: func(context.Context, *hub.Hub) error { return errPlugin }, stage: "start", is: errPlugin},
 		"panic":  {end: func(context.Context, *hub.Hub) error { panic("start") }, stage: "start"},
 		"goexit": {end: func(context.Context, *hub.Hub) error { runtime.Goexit(); return nil }, stage: "start", is: events.ErrGoexit},
-		"late": {end: func(context.Context, *hub.Hub) error { <-time.After(time.Minute); return nil }, stage: "start",
-			is: context.DeadlineExceeded, took: 10 * time.Second, leaks: true},
-		"obedient": {end: func(ctx context.Context, _ *hub.Hub) error { <-ctx.Done(); return nil }, stage: "start",
-			is: context.DeadlineExceeded, took: 10 * time.Second},
-		"another replace": {end: func(ctx context.Context, h *hub.Hub) error { return h.Replace(ctx, &plug{manifest: named("p")}) },
-			stage: "start", is: hub.ErrReplacing},
+		"late": {
+			end: func(context.Context, *hub.Hub) error { <-time.After(time.Minute); return nil }, stage: "start",
+			is: context.DeadlineExceeded, took: 10 * time.Second, leaks: true,
+		},
+		"obedient": {
+			end: func(ctx context.Context, _ *hub.Hub) error { <-ctx.Done(); return nil }, stage: "start",
+			is: context.DeadlineExceeded, took: 10 * time.Second,
+		},
+		"another replace": {
+			end:   func(ctx context.Context, h *hub.Hub) error { return h.Replace(ctx, &plug{manifest: named("p")}) },
+			stage: "start", is: hub.ErrReplacing,
+		},
 		"policy": {end: func(_ context.Context, h *hub.Hub) error {
 			_, err := h.Security().Swap(security.HostID, policyOf(t, `"asker": {"send": true}`))
 			return err
@@ -117,7 +123,7 @@ func TestReplaceThatFails(t *testing.T) {
 			return err
 		}, stage: "policy", is: plugbus.ErrDenied, stop: 1},
 		"unregister": {end: func(ctx context.Context, h *hub.Hub) error {
-			go func() {
+			go func() { //nolint:contextcheck // It has a context of its own.
 				require.NoError(t, h.Unregister(context.Background(), "p"))
 				require.Len(t, h.Security().Subjects(), 3, "nothing acts as the id any more")
 			}()

@@ -92,7 +92,7 @@ func (w *witness) plugin(version int) hub.Plugin {
 // TestReplaceLosesNothing replaces a plugin a hundred times while others emit, broadcast,
 // send, call, post, publish and write: over all versions everything comes once, in its
 // order, and no version is called when the next has begun; the books balance at every
-// look, what the plugin provides is always found, and nothing of the old ones is left.
+// look, what the plugin provides is always found, and nothing of the old ones is left (H2).
 func TestReplaceLosesNothing(t *testing.T) {
 	const least, most, actors = 50, 3000, 4 // Acts of each kind, by each, while there are swaps.
 	swaps := 100

@@ -89,7 +89,7 @@ func TestReplaceSeam(t *testing.T) {
 		second := &plug{manifest: named("p"), start: func(_ context.Context, s *hub.Session) error {
 			_, err := s.Subscribe("said.*", is.handle)
 			_, e := s.Subscribe("said.*", all.handle, events.StartAt(events.All()))
-			emit(t, asker, "said.3", 3)
+			emit(t, asker, "said.3", 3) //nolint:contextcheck // It has a context of its own.
 			return errors.Join(err, e)
 		}}
 		done := make(chan error)
@@ -169,7 +169,7 @@ func TestReplaceCutShort(t *testing.T) {
 		"context":    {cut: func(_ *hub.Hub, cancel context.CancelFunc) error { cancel(); return nil }},
 		"wait limit": {cut: func(*hub.Hub, context.CancelFunc) error { return nil }, took: 10 * time.Second},
 		"unregister": {cut: func(h *hub.Hub, _ context.CancelFunc) error { return h.Unregister(canceled(), "p") }, gone: true},
-		"close":      {cut: func(h *hub.Hub, _ context.CancelFunc) error { _, _ = h.Close(canceled()); return nil }, gone: true},
+		"close":      {cut: func(h *hub.Hub, _ context.CancelFunc) error { _, _ = h.Close(canceled()); return nil }, took: hub.CloseGrace / 10, gone: true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			t.Log(name)

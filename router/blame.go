@@ -42,7 +42,7 @@ func (d *delivery) served(v *verdict) *Served {
 	}
 	d.box.reports++
 	a := d.msg.address
-	return &Served{Plugin: a.to, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: d.took(r.clock.Now())}
+	return &Served{Plugin: a.to, Owner: d.runner.owner, From: a.from, Type: a.name, OK: v.outcome == plugbus.Handled, Took: d.took(r.clock.Now())}
 }
 
 // took returns how long the sender waited for the first reply: how long it takes over

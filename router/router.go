@@ -112,6 +112,7 @@ type Failure struct {
 // A Served is what [Options.OnServed] hears of.
 type Served struct {
 	Plugin string // whose handler it was
+	Owner  any    // of its client
 	From   string
 	Type   string
 	OK     bool          // the handler replied

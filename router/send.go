@@ -250,16 +250,31 @@ func (b *mailbox) waitsIn(name string, led plugbus.Chain) bool {
 
 // refuse counts a refusal, has it recorded, and returns the plugin's error.
 func (c *Client) refuse(kind Kind, typ string, r plugbus.Refusal) error {
+	to := r.Object
+	if kind == KindPublish {
+		to = ""
+	}
+	if err := c.countRefusal(kind, to, typ, r.Reason, r.Chain); err != nil {
+		return err
+	}
+	return c.guard.Refuse(r)
+}
+
+// countRefusal counts a message that no mailbox has counted. If the client has ended it
+// counts nothing, since the books may have been read for the last time, and returns the
+// error of an act that came too late.
+func (c *Client) countRefusal(kind Kind, to, typ string, reason plugbus.Reason, led plugbus.Chain) error {
+	c.box.mu.Lock()
+	defer c.box.mu.Unlock()
+	if c.ended.Load() {
+		return fmt.Errorf("plugin %q: %v %q: %w", c.id, kind, plugbus.CutText(typ), ErrClosed)
+	}
 	if c.router.opts.Observe != nil {
-		to := r.Object
-		if kind == KindPublish {
-			to = ""
-		}
-		c.observeRefusal(kind, to, typ, r.Reason, r.Chain)
+		c.observeRefusal(kind, to, typ, reason, led)
 	}
 	c.router.refused.Add(1)
 	c.refused.Add(1)
-	return c.guard.Refuse(r)
+	return nil
 }
 
 // hide refuses a message to a plugin of which the sender may not know. That there
@@ -274,15 +289,13 @@ func (c *Client) unsent(w *way, why error, hint string) error {
 	if !w.known {
 		return c.hide(w)
 	}
-	if c.router.opts.Observe != nil {
-		reason := plugbus.ReasonRecipientCannotReceive
-		if why == ErrUnknownTarget { //nolint:errorlint // It is never wrapped.
-			reason = plugbus.ReasonUnknownPlugin
-		}
-		c.observeRefusal(w.address.kind, w.address.to, w.address.name, reason, w.cause)
+	reason := plugbus.ReasonRecipientCannotReceive
+	if why == ErrUnknownTarget { //nolint:errorlint // It is never wrapped.
+		reason = plugbus.ReasonUnknownPlugin
 	}
-	c.router.refused.Add(1)
-	c.refused.Add(1)
+	if err := c.countRefusal(w.address.kind, w.address.to, w.address.name, reason, w.cause); err != nil {
+		return err
+	}
 	return &SendError{From: c.id, To: plugbus.CutText(w.address.to), Type: plugbus.CutText(w.address.name), Err: why, Hint: hint}
 }
 

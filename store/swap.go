@@ -126,18 +126,22 @@ func (c *Client) Settle(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	settles := c.held.Swap(false)
-	deferred := c.deferred
-	c.deferred = nil
+	spaces := slices.Collect(maps.Keys(c.deferred))
 	c.mu.Unlock()
 	if !settles {
 		return nil
 	}
 	c.signal(nil)
 	var errs []error
-	for s, next := range deferred {
+	for _, s := range spaces {
 		release, err := c.db.manage(ctx, c)
-		if err == nil {
+		next, set := c.takeDeferred(s)
+		switch {
+		case err != nil:
+		case set:
 			err = c.guardBy(ctx, s, next, release)
+		default: // The plugin has set another meanwhile.
+			release()
 		}
 		if err != nil && !errors.Is(err, ErrDropped) && !c.ended.Load() {
 			errs = append(errs, &StoreError{Plugin: c.id, Act: "set the validator of", Store: s.name, Err: err})
@@ -146,11 +150,22 @@ func (c *Client) Settle(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// putOff keeps a validator of a client that is held, and reports whether it did.
+// takeDeferred returns the validator that was put off for a store, and whether one was.
+func (c *Client) takeDeferred(s *space) (next *validator, set bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next, set = c.deferred[s]
+	delete(c.deferred, s)
+	return next, set
+}
+
+// putOff keeps a validator of a client that is held, and reports whether it did. One that
+// is not put off takes the place of one that was.
 func (c *Client) putOff(s *space, next *validator) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.held.Load() {
+		delete(c.deferred, s)
 		return false
 	}
 	if c.deferred == nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/plugbus/plugbus/store"
 )
 
-func heldMember(t testing.TB, db *store.DB, id string) *store.Client {
+func heldMember(t testing.TB, db *store.DB, id string) *store.Client { //nolint:unparam // It says whose it is.
 	t.Helper()
 	c, err := db.Client(id, store.ClientOptions{Held: true, MaxWatches: 5})
 	require.NoError(t, err)
@@ -215,7 +215,7 @@ func TestSucceedValidators(t *testing.T) {
 				create(t, old, name, guarded)
 			}
 			create(t, old, "fresh", lists)
-			next, err := st.DB.Client("p", store.ClientOptions{Held: true})
+			next, err := st.Client("p", store.ClientOptions{Held: true})
 			require.NoError(t, err)
 			require.NoError(t, view(t, next, "both").SetValidator(t.Context(), says("new")))
 			require.NoError(t, view(t, next, "fresh").SetValidator(t.Context(), says("new")))
@@ -362,4 +362,49 @@ func TestSucceedExactlyOnce(t *testing.T) {
 		require.EqualValues(t, each, seen[v.Name()])
 	}
 	require.Len(t, db.Stats().Clients, 2)
+}
+
+// TestSettleKeepsWhatIsNewer sets a validator while Settle waits for its turn to set the
+// one of before: the last that was set stays.
+func TestSettleKeepsWhatIsNewer(t *testing.T) {
+	for name, newer := range map[string]store.Validator{
+		"another": func(context.Context, *store.Proposal) error { return errors.New("newer") },
+		"none":    nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				busy := make(chan struct{})
+				db := openDB(t, store.Options{OnChange: func(a store.Administration) {
+					if a.Store == "busy" {
+						<-busy // The turn is taken until the host has heard.
+					}
+				}})
+				writer, old := member(t, db, "writer"), member(t, db, "p")
+				made(t, old, "s", store.Config{Write: []string{"writer"}, Read: []string{"writer"}})
+				next := heldMember(t, db, "p")
+				own := opened(t, next, "s")
+				require.NoError(t, own.SetValidator(t.Context(), func(context.Context, *store.Proposal) error { return errors.New("older") }))
+				require.NoError(t, next.Succeed(old))
+				require.NoError(t, old.Close(t.Context()))
+				results := make(chan error, 3)
+				go func() {
+					_, err := writer.Create(context.Background(), "busy", store.Config{})
+					results <- err
+				}()
+				synctest.Wait()
+				go func() { results <- own.SetValidator(context.Background(), newer) }()
+				synctest.Wait()
+				go func() { results <- next.Settle(context.Background()) }()
+				synctest.Wait()
+				close(busy)
+				require.NoError(t, errors.Join(<-results, <-results, <-results))
+				_, err := opened(t, writer, "s").Set(t.Context(), "key", nil)
+				if newer == nil {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, "newer")
+				}
+			})
+		})
+	}
 }

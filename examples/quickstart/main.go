@@ -1,5 +1,5 @@
-// Command quickstart is a tour of plugbus over real files. Nine plugins read,
-// count, report, search, ask, print, blunder and cheat; the hub holds to what it
+// Command quickstart is a tour of plugbus over real files. Ten plugins read,
+// count, report, search, ask, print, juggle, blunder and cheat; the hub holds to what it
 // promises, and the tour checks that it does.
 //
 //	go run ./examples/quickstart [-allow-all] [files or folders]

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/hub"
@@ -12,6 +14,8 @@ import (
 // A printer prints one job at a time. It can be slow, empty, and jammed. Its paper
 // is in a store: how many sheets there are in the "tray" and on the "shelf".
 type printer struct {
+	version string // "" is 1.0.0
+	broken  bool   // it does not start
 	paper   store.TypedView[int]
 	warming chan struct{} // tells that the printer warms up
 	warm    chan struct{} // closed when it is warm
@@ -20,11 +24,14 @@ type printer struct {
 }
 
 func (p *printer) Manifest() hub.Manifest {
-	return hub.Manifest{ID: "printer", Version: "1.0.0"}
+	return hub.Manifest{ID: "printer", Version: cmp.Or(p.version, "1.0.0")}
 }
 
 func (p *printer) Start(ctx context.Context, hub *hub.Session) error {
-	paper, err := hub.CreateStore(ctx, "paper", store.Config{
+	if p.broken {
+		return errors.New("there is no toner in it")
+	}
+	paper, err := hub.EnsureStore(ctx, "paper", store.Config{
 		Read:   []string{"student", "guest"},
 		Write:  []string{"student"},
 		Schema: []byte(`{ "type": "integer", "minimum": 0 }`),
@@ -34,7 +41,8 @@ func (p *printer) Start(ctx context.Context, hub *hub.Session) error {
 	}
 	p.paper = store.Typed[int](paper)
 	for place, sheets := range map[string]int{"tray": 20, "shelf": 500} {
-		if _, err := p.paper.Set(ctx, place, sheets); err != nil {
+		_, err := p.paper.Create(ctx, place, sheets)
+		if err != nil && !errors.Is(err, store.ErrExists) { // A printer before this one may have left some.
 			return err
 		}
 	}

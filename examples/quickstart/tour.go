@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
@@ -17,6 +18,7 @@ type tour struct {
 	*page
 	in       *input
 	hub      *hub.Hub
+	observer *observer
 	guest    *guest
 	student  *student
 	printer  *printer
@@ -29,14 +31,21 @@ type tour struct {
 	otherRefusals int // of messages, that the student heard of
 }
 
+// budget is how many failures a minute a plugin may have.
+const budget = 5
+
 // newTour returns a tour with a hub of its own, which walk closes.
 func newTour(p *page, in *input, policy *security.Policy) (*tour, error) {
-	h, err := hub.New(hub.Options{Policy: policy})
+	o := &observer{}
+	h, err := hub.New(hub.Options{
+		Policy: policy, FailureBudget: budget, ProbeAfter: time.Second / 20,
+		Observer: o, ObserverQueue: 1 << 19, // The counter reads and writes a lot at once.
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &tour{
-		page: p, in: in, hub: h, word: Word{Text: "plugbus"},
+		page: p, in: in, hub: h, observer: o, word: Word{Text: "plugbus"},
 		notes: make(chan events.Event, 1024), reports: make(chan Report, 1), news: make(chan router.Message, 1),
 	}, nil
 }
@@ -69,9 +78,12 @@ func (t *tour) walk(ctx context.Context) (held bool, err error) {
 		{"A mirror of a store is true", t.mirroring},
 		{"A plugin hangs, and its caller goes on", t.hanging},
 		{"A dead letter is sent again", t.letters},
+		{"A new version takes over, and no letter is lost", t.swapping},
+		{"A plugin that fails too often rests, and comes back", t.resting},
 		{"The books balance", t.books},
 		{"The audit log remembers", t.memory},
 		{"The hub closes, and nothing is left", t.closing},
+		{"An observer has seen it all", t.observing},
 	} {
 		t.chapter(chapter.title)
 		if err := errors.Join(chapter.tell(ctx), t.out.Flush()); err != nil {

@@ -48,6 +48,13 @@
 // bubble a handler that waits for a mutex, or for something outside of the bubble,
 // holds up the clock, and so the test.
 //
+// # Versions and quarantine
+//
+// A [Hub] has the methods of the real one: Replace puts the next version of a plugin in
+// its place, Quarantine and Restore are the host's, and by the FailureBudget and
+// ProbeAfter of [With] a plugin that panics is put in quarantine and probed; in a bubble
+// the wait for the probe takes no time. A test of that needs [AllowProblems].
+//
 // # Policies
 //
 // [RequireDenied] and [RequireAllowed] look at the error of an act,

@@ -40,7 +40,7 @@ func (l *life) behave(ctx context.Context, place string, n uint64, depth int) er
 	case at < 540:
 		l.subscribe(r)
 	case at < 550:
-		l.unsubscribe(r)
+		l.unsubscribe(ctx, r)
 	case at < 554 && w.plan.Profile == Wild:
 		w.unregister(ctx, w.slots[l.id])
 	case at < 558 && w.plan.Profile == Wild:

@@ -2,11 +2,9 @@ package sim
 
 import (
 	"cmp"
-	"errors"
 	"slices"
 	"time"
 
-	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/hub"
 )
 
@@ -20,16 +18,25 @@ func (w *World) check() {
 		w.checkOrder(sub)
 		w.checkDeliveries(sub, bySeq)
 		w.checkBooks(sub)
+		w.checkMissed(sub, bySeq)
+		w.checkBacklog(sub, bySeq)
 	}
 	w.checkPlugins(subs)
 	for _, l := range w.lives {
 		w.checkSwap(l, bySeq)
+		w.checkReceived(l, bySeq)
 	}
 	for _, r := range w.replays {
 		w.checkReplay(r, bySeq)
 	}
 	w.checkMessages()
-	for _, s := range w.stores {
+	w.checkLetters()
+	w.checkDoors()
+	w.checkBudgets()
+	for _, f := range w.searches {
+		w.checkSearch(f)
+	}
+	for _, s := range w.shops {
 		s.check(w)
 	}
 	w.tally.Emissions = uint64(len(w.emissions))
@@ -86,8 +93,11 @@ func (w *World) checkOrder(sub *subscription) {
 	if sub.concurrent {
 		slices.SortFunc(got, func(a, b delivery) int { return cmp.Compare(a.seq, b.seq) })
 	}
-	for i := 1; i < len(got); i++ {
-		if got[i].seq <= got[i-1].seq {
+	for i, d := range got {
+		if sub.quiet != 0 && d.stamp > sub.quiet {
+			w.wrong("%v got event %d after Wait has returned", sub, d.seq)
+		}
+		if i > 0 && got[i].seq <= got[i-1].seq {
 			w.wrong("%s: the subscription to %q (from %q) got event %d after %d", sub.life.name(), sub.pattern, sub.from, got[i].seq, got[i-1].seq)
 		}
 	}
@@ -109,7 +119,7 @@ func (w *World) checkDeliveries(sub *subscription, bySeq map[uint64]*emission) {
 		if d.n == 0 && e == nil {
 			continue // It is the hub's.
 		}
-		if e == nil || e.n != d.n || !e.broadcast && !matches(sub.pattern, e.name) {
+		if e == nil || e.n != d.n || !matches(sub.pattern, e.name) {
 			w.wrong("%s: the subscription to %q got %+v, which is %+v", sub.life.name(), sub.pattern, d, e)
 			continue
 		}
@@ -122,6 +132,9 @@ func (w *World) checkDeliveries(sub *subscription, bySeq map[uint64]*emission) {
 		if e.maxAge > 0 && d.at.After(e.to.Add(e.maxAge)) {
 			w.wrong("%s got the event %d, %q, when it had expired", sub.life.name(), d.seq, e.name)
 		}
+		if !w.isFor(e, sub.life) {
+			w.wrong("%v got the broadcast %d of %s at %v, which is for %+v", sub, d.seq, e.by, e.span, e.audience)
+		}
 		if d.replayed && (e.noHistory || sub.from == "") {
 			w.wrong("%s got the event %d from the history, where it should not be", sub.life.name(), d.seq)
 		}
@@ -133,11 +146,11 @@ func (w *World) checkDeliveries(sub *subscription, bySeq map[uint64]*emission) {
 	if end == 0 {
 		end = w.closing.Load()
 	}
+	asked := w.asked(sub, bySeq)
 	for seq, e := range bySeq {
-		replayed := sub.from == "all" && whole && first != 0 && seq > first && !e.noHistory && e.maxAge == 0
-		there := since.before(e.span) || replayed && e.before(sub.made)
+		there := since.before(e.span) || whole && first != 0 && asked[seq]
 		may := sub.from == "" || e.maxAge == 0 // Or it may have expired in the history.
-		if !there || !may || e.end > end || e.broadcast || sub.filtered || !matches(sub.pattern, e.name) {
+		if !there || !may || e.end > end || sub.filtered || !matches(sub.pattern, e.name) || e.broadcast && !w.isSurelyFor(e, sub) {
 			continue
 		}
 		if !always(w.reigns, e.from, time.Now(), func(r *rules) bool { return r.maySubscribe(sub.life.id, e.name) }) {
@@ -173,7 +186,9 @@ func (w *World) checkSwap(l *life, bySeq map[uint64]*emission) {
 		return
 	}
 	old, now := l.before.alike.Load(), l.alike.Load()
-	w.tally.Swaps++
+	if w.tally.Swaps++; now.from != "" {
+		return // It reads all of the history once more.
+	}
 	got := map[uint64]bool{}
 	var last uint64
 	for _, d := range old.got {
@@ -187,12 +202,17 @@ func (w *World) checkSwap(l *life, bySeq map[uint64]*emission) {
 		}
 		got[d.seq] = true
 	}
-	if l.gone.Load() != 0 || l.unsure.Load() || l.before.seated.Load() != 0 {
+	if l.cut.Load() || l.unsure.Load() || old.from != "" && w.turned(l.id, old.made.from, time.Now()) ||
+		slices.ContainsFunc(old.got, func(d delivery) bool { return d.truncated }) {
 		return
+	}
+	since, end := old.since(), w.closing.Load()
+	if leaving := l.leaving.Load(); leaving != 0 {
+		end = min(end, leaving)
 	}
 	var missing, example uint64
 	for seq, e := range bySeq {
-		if old.made.before(e.span) && e.end < w.closing.Load() && !e.broadcast && !got[seq] &&
+		if since.before(e.span) && e.end < end && !e.broadcast && !got[seq] &&
 			always(w.reigns, e.from, time.Now(), func(r *rules) bool { return r.maySubscribe(l.id, e.name) }) {
 			missing++
 			example = seq
@@ -221,6 +241,9 @@ func (w *World) checkBooks(sub *subscription) {
 	least := ended
 	if sub.filtered {
 		least += l.Cancelled
+	}
+	if sub.late > l.Abandoned {
+		w.wrong("%v had %d calls that took longer than %v, and its ledger has %v", sub, sub.late, sub.timeout, l)
 	}
 	if least < sub.calls || ended-min(ended, l.Abandoned) > sub.calls {
 		w.wrong("%v was called %d times, and its ledger has %d: %v", sub, sub.calls, ended, l)
@@ -264,8 +287,11 @@ func (w *World) checkReplay(r *replay, bySeq map[uint64]*emission) {
 		if e == nil {
 			continue // It is the hub's.
 		}
-		if !matches(r.pattern, e.name) || e.noHistory || seq <= r.after {
+		if !matches(r.pattern, e.name) || e.noHistory || seq <= r.after || e.maxAge > 0 && r.from.After(e.to.Add(e.maxAge)) {
 			w.wrong("%s: a replay of %q after %d has %d, which is %+v", r.by, r.pattern, r.after, seq, e)
+		}
+		if to := e.audience.IDs; e.broadcast && (r.by == e.by || len(to) > 0 && !slices.Contains(to, r.by)) {
+			w.wrong("%s: a replay has %d, a broadcast of %s to %q", r.by, seq, e.by, to)
 		}
 		if !r.host && !ever(w.reigns, r.from, r.to, func(rules *rules) bool { return rules.maySubscribe(r.by, e.name) }) {
 			w.wrong("%s: a replay has the event %d, %q, which it may not have", r.by, seq, e.name)
@@ -283,64 +309,6 @@ func (w *World) checkReplay(r *replay, bySeq map[uint64]*emission) {
 	}
 }
 
-// checkMessages compares what handlers got with what was sent.
-func (w *World) checkMessages() {
-	type pair struct {
-		from, to string
-		priority plugbus.Priority
-	}
-	type step struct {
-		handling
-		sent *message
-	}
-	byPair := map[pair][]step{}
-	var handled uint64
-	for _, m := range w.messages {
-		handled += uint64(len(m.handled))
-		places := map[[2]any]bool{}
-		for _, h := range m.handled {
-			place := [2]any{h.life, h.route}
-			if places[place] || len(m.handled) > 1 && (m.kind == "send" || m.kind == "post" || m.kind == "stream") {
-				w.wrong("message %d, %s from %s to %s, was handled %d times", m.n, m.kind, m.from, m.to, len(m.handled))
-			}
-			places[place] = true
-			if !w.permitted(m, h) {
-				w.wrong("message %d, %s from %s to %s, was handled at %v, when it was not allowed", m.n, m.kind, m.from, h.life.name(), h.at.Sub(w.born))
-			}
-			if w.inCaptivity(h.life.id, h.at) {
-				w.wrong("message %d, %s from %s to %s, was handled at %v, in quarantine", m.n, m.kind, m.from, h.life.name(), h.at.Sub(w.born))
-			}
-			if h.serial {
-				p := pair{m.from, h.life.id, m.priority}
-				byPair[p] = append(byPair[p], step{h, m})
-			}
-		}
-		if m.replied && len(m.handled) == 0 {
-			w.wrong("message %d, %s from %s to %s, has a reply, and nobody handled it", m.n, m.kind, m.from, m.to)
-		}
-		if denied := errors.Is(m.err, plugbus.ErrDenied); denied && m.kind == "post" && len(m.handled) > 0 {
-			w.wrong("message %d from %s to %s was refused, and handled: %v", m.n, m.from, m.to, m.err)
-		}
-		if m.kind == "publish" && m.from == host && len(m.handled) > m.accepted && m.end != 0 {
-			w.wrong("publication %d of %s was accepted %d times, and handled %d times", m.n, m.from, m.accepted, len(m.handled))
-		}
-	}
-	for p, steps := range byPair {
-		slices.SortFunc(steps, func(a, b step) int { return cmp.Compare(a.stamp, b.stamp) })
-		var latest step
-		for _, s := range steps {
-			if latest.sent != nil && s.sent.before(latest.sent.span) {
-				w.wrong("%+v: %s %d (%v) was handled by version %d at %v before %s %d (%v), which was sent before, by version %d at %v", p, latest.sent.kind, latest.sent.n,
-					latest.sent.err, latest.life.version, latest.at.Sub(w.born), s.sent.kind, s.sent.n, s.sent.err, s.life.version, s.at.Sub(w.born))
-			}
-			if latest.sent == nil || s.sent.begin > latest.sent.begin {
-				latest = s
-			}
-		}
-	}
-	w.tally.Handlings += handled
-}
-
 // inCaptivity reports whether a plugin was in quarantine at a time, and just before and
 // after.
 func (w *World) inCaptivity(id string, at time.Time) bool {
@@ -352,18 +320,4 @@ func (w *World) turned(id string, from, to time.Time) bool {
 	return slices.ContainsFunc(w.seen, func(s sight) bool {
 		return s.about == id && (s.name == hub.EventQuarantined || s.name == hub.EventRestored) && !s.at.Before(from) && !s.at.After(to)
 	})
-}
-
-// permitted reports whether a message was allowed when it was sent, and when it was
-// handled.
-func (w *World) permitted(m *message, h handling) bool {
-	if m.kind == "publish" || m.kind == "call" { // Everybody may, in the rules.
-		return true
-	}
-	sentBy := m.span.to
-	if m.end == 0 || sentBy.After(h.at) {
-		sentBy = h.at
-	}
-	return ever(w.reigns, m.span.from, sentBy, func(r *rules) bool { return r.mayMessage(m.from, m.to) }) &&
-		ever(w.reigns, h.at, h.at, func(r *rules) bool { return m.from == host || names(r.grants[m.to].receive, m.from) })
 }

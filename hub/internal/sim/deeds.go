@@ -34,6 +34,11 @@ func init() { //nolint:gochecknoinits // The deeds refer to the list, by way of 
 			defer cancel()
 			w.replace(ctx, w.slot(a.dice), a.dice, false)
 		}},
+		{"replace twice", 3, func(w *World, a act) { // The first is still reading the history, perhaps.
+			s := w.slot(a.dice)
+			w.replace(context.Background(), s, a.dice, false)
+			w.replace(context.Background(), s, a.dice, false)
+		}},
 		{"quarantine", 3, func(w *World, a act) { w.quarantine(w.slot(a.dice)) }},
 		{"restore", 4, func(w *World, a act) { w.restore(w.slot(a.dice)) }},
 		{"swap", 6, func(w *World, a act) { w.swap(pick(a.dice, w.plan.rules...)) }},
@@ -41,11 +46,11 @@ func init() { //nolint:gochecknoinits // The deeds refer to the list, by way of 
 		{"health", 2, func(w *World, _ act) {
 			w.in(waitLimit, "Health", func() { w.hub.Health(context.Background()) })
 		}},
-		{"resend", 2, func(w *World, _ act) {
-			for _, letter := range w.hub.DeadLetters() {
-				_ = w.hub.Discard(letter.Number) // Another act may have done so.
-			}
-		}},
+		{"letters", 4, func(w *World, a act) { w.letters(a.dice) }},
+		{"use", 3, func(w *World, a act) { w.use(a.dice) }},
+		{"find", 6, each(func(w *World, l *life, a act) { w.find(l.session.Load(), a.dice) })},
+		{"host finds", 3, func(w *World, a act) { w.find(w.hub.Host(), a.dice) }},
+		{"flood", 4, each(func(_ *World, l *life, a act) { l.flood(a) })},
 		{"idle", 2, func(w *World, a act) {
 			limit := time.Duration(a.dice.Int64N(int64(time.Second)))
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -53,7 +58,7 @@ func init() { //nolint:gochecknoinits // The deeds refer to the list, by way of 
 			w.in(limit, "Idle", func() { _ = w.hub.Idle(ctx) })
 		}},
 		{"subscribe", 12, each(func(_ *World, l *life, a act) { l.subscribe(a.dice) })},
-		{"unsubscribe", 4, each(func(_ *World, l *life, a act) { l.unsubscribe(a.dice) })},
+		{"unsubscribe", 4, each(func(_ *World, l *life, a act) { l.unsubscribe(context.Background(), a.dice) })},
 		{"emit", 12, each(func(_ *World, l *life, a act) { l.emit(context.Background(), a.dice, a.n, 0) })},
 		{"emit many", 8, each(func(_ *World, l *life, a act) {
 			for i := range 5 + a.dice.IntN(60) {
@@ -76,7 +81,7 @@ func init() { //nolint:gochecknoinits // The deeds refer to the list, by way of 
 		{"replay", 5, each(func(w *World, l *life, a act) { w.replay(l.session.Load(), a.dice) })},
 		{"host replays", 3, func(w *World, a act) { w.replay(w.hub.Host(), a.dice) }},
 		{"go", 3, each(func(_ *World, l *life, a act) { l.goDo(a) })},
-		{"withdraw", 2, each(func(_ *World, l *life, _ act) { _ = l.session.Load().Withdraw(capability) })},
+		{"withdraw", 2, each(func(_ *World, l *life, _ act) { l.withdraw() })},
 	}
 }
 
@@ -95,22 +100,42 @@ func (w *World) slot(r *rand.Rand) *slot { return w.slots[pick(r, w.plan.Plugins
 // register has the next plugin of a slot join.
 func (w *World) register(s *slot, r *rand.Rand) {
 	l := w.live(s, r)
+	defer s.turn()()
 	var err error
 	w.in(2*waitLimit, "Register "+l.name(), func() { err = w.hub.Register(context.Background(), l) })
 	if err != nil {
 		l.end(w.stamp.Add(1), errors.Is(err, context.DeadlineExceeded) || w.closing.Load() != 0)
+		return
 	}
+	l.ready.Store(true)
 }
 
 // unregister has the plugin of a slot leave.
 func (w *World) unregister(ctx context.Context, s *slot) {
+	defer s.turn()()
+	leave := s.enter()
 	before := w.started(s)
+	w.leaves(before)
 	var err error
 	w.in(2*waitLimit, "Unregister "+s.id, func() { err = w.hub.Unregister(ctx, s.id) })
+	alone := leave() && w.closing.Load() == 0
 	if errors.Is(err, hub.ErrUnknownPlugin) || errors.Is(err, hub.ErrClosed) {
 		return
 	}
-	w.endAll(s, before, err != nil)
+	if err == nil {
+		s.mu.Lock()
+		s.left = append(s.left, time.Now())
+		s.mu.Unlock()
+	}
+	w.endAll(s, before, err != nil || !alone)
+}
+
+// leaves notes that plugins are to leave.
+func (w *World) leaves(some []*life) {
+	stamp := w.stamp.Add(1)
+	for _, l := range some {
+		l.leaving.CompareAndSwap(0, stamp)
+	}
 }
 
 // started returns the lives of a slot that have joined.
@@ -131,7 +156,7 @@ func (w *World) started(s *slot) []*life {
 func (w *World) endAll(s *slot, must []*life, cut bool) {
 	stamp := w.stamp.Add(1)
 	for _, l := range must {
-		if !l.ended() {
+		if !cut && !l.ended() {
 			w.wrong("%s is to have left, and its session goes on", l.name())
 		}
 	}
@@ -151,9 +176,16 @@ func (l *life) ended() bool {
 func (w *World) replace(ctx context.Context, s *slot, r *rand.Rand, inside bool) {
 	before := slices.DeleteFunc(w.started(s), (*life).ended)
 	l := w.live(s, r)
+	if len(before) > 0 {
+		l.heirOf = before[len(before)-1]
+	}
+	defer s.turn()()
+	leave := s.enter()
+	w.leaves(before)
 	begin := time.Now()
 	var err error
 	w.in(3*waitLimit, "Replace "+s.id, func() { err = w.hub.Replace(ctx, l) })
+	alone := leave() && w.closing.Load() == 0
 	if err != nil {
 		l.end(w.stamp.Add(1), true)
 		for _, other := range before {
@@ -166,7 +198,7 @@ func (w *World) replace(ctx context.Context, s *slot, r *rand.Rand, inside bool)
 	if len(before) > 0 {
 		l.before = before[len(before)-1]
 	}
-	w.endAll(s, before, inside || ctx.Err() != nil || time.Since(begin) >= waitLimit) // What was cut off is no error.
+	w.endAll(s, before, inside || !alone || ctx.Err() != nil || time.Since(begin) >= waitLimit) // What was cut off is no error.
 }
 
 func (w *World) restore(s *slot) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/plugbus/plugbus"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 )
@@ -44,7 +45,11 @@ func (w *World) emit(ctx context.Context, s *hub.Session, r *rand.Rand, n uint64
 		if chance(r, 500) {
 			to.IDs = subset(r, w.plan.Plugins)
 		}
-	} else if chance(r, 50) {
+		if chance(r, 200) {
+			to.LeastTrust = pick(r, plugbus.Basic, plugbus.Trusted)
+		}
+		e.audience = to
+	} else if e.wait = chance(r, 50); e.wait {
 		options = append(options, events.WaitForRoom())
 	}
 	w.mu.Lock()
@@ -82,7 +87,8 @@ func (l *life) subscribe(r *rand.Rand) {
 	if s == nil || l.places.Load() > maxPlaces {
 		return
 	}
-	sub := &subscription{life: l, pattern: pick(r, patterns...), place: int(l.places.Add(1))}
+	o := w.plan.Options.Events
+	sub := &subscription{life: l, pattern: pick(r, patterns...), place: int(l.places.Add(1)), buffer: o.Buffer, timeout: o.HandlerTimeout}
 	options := []events.SubscribeOption{events.Narrow()}
 	option := func(perMille int, o events.SubscribeOption) bool {
 		if !chance(r, perMille) {
@@ -95,31 +101,40 @@ func (l *life) subscribe(r *rand.Rand) {
 	if sub.priority = r.IntN(3); sub.priority > 0 {
 		options = append(options, events.Priority(sub.priority))
 	}
-	option(150, events.Timeout(time.Duration(1+r.Int64N(int64(time.Second)))))
+	if d := time.Duration(1 + r.Int64N(int64(time.Second))); option(150, events.Timeout(d)) {
+		sub.timeout = d
+	}
 	if d := time.Duration(1 + r.Int64N(int64(10*time.Second))); option(80, events.Expires(d)) {
 		sub.expires = d
 	}
-	option(300, events.Buffer(1+r.IntN(20)))
-	if !option(200, events.OnOverflow(pick(r, events.DropNewest, events.RefuseToEmitter))) {
-		option(150, events.Fair())
+	if n := 1 + r.IntN(20); option(300, events.Buffer(n)) {
+		sub.buffer = n
 	}
-	sub.concurrent = option(150, events.Concurrent(1+r.IntN(4)))
+	rule := pick(r, events.DropNewest, events.RefuseToEmitter)
+	if sub.own = option(200, events.OnOverflow(rule)); sub.own {
+		sub.refuses = rule == events.RefuseToEmitter
+	} else {
+		sub.own = option(150, events.Fair())
+	}
+	if n := 1 + r.IntN(4); option(150, events.Concurrent(n)) {
+		sub.concurrent, sub.most, sub.own = n > 1, n, sub.own || n > 1
+	}
 	switch r.IntN(12) {
 	case 0:
 		sub.from = "all"
 		options = append(options, events.StartAt(events.All()))
 	case 1:
-		sub.from = "last"
-		options = append(options, events.StartAt(events.Last(1+r.IntN(20))))
+		sub.from, sub.n = "last", 1+r.Uint64N(20)
+		options = append(options, events.StartAt(events.Last(int(sub.n)))) //nolint:gosec // It is small.
 	case 2:
 		sub.from = "latest"
 		options = append(options, events.StartAt(events.LatestPerName()))
 	case 3:
-		sub.from = "since"
-		options = append(options, events.StartAt(events.Since(time.Now().Add(-time.Duration(r.Int64N(int64(5*time.Second)))))))
+		sub.from, sub.after = "since", time.Now().Add(-time.Duration(r.Int64N(int64(5*time.Second))))
+		options = append(options, events.StartAt(events.Since(sub.after)))
 	case 4:
-		sub.from = "after"
-		options = append(options, events.StartAt(events.After(r.Uint64N(100))))
+		sub.from, sub.n = "after", r.Uint64N(100)
+		options = append(options, events.StartAt(events.After(sub.n)))
 	}
 	if sub.filtered = chance(r, 150); sub.filtered {
 		options = append(options, events.Filter(func(e events.Event) bool {
@@ -151,20 +166,27 @@ func (l *life) open(sub *subscription, options []events.SubscribeOption) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sub.made, sub.handle = sp, handle
+	w.byID[handle.Stats().ID] = sub
 	w.subs = append(w.subs, sub)
 	return true
 }
 
-// subscribeAlike makes the subscription that all lives of a slot have alike.
-func (l *life) subscribeAlike() {
-	sub := &subscription{life: l, pattern: "**", place: int(l.places.Add(1)), alike: true}
-	if l.open(sub, []events.SubscribeOption{events.Narrow(), events.Buffer(4096)}) {
+// subscribeAlike makes the subscription that all lives of a slot have alike, but that
+// some begin with the history.
+func (l *life) subscribeAlike(r *rand.Rand) {
+	sub := &subscription{life: l, pattern: "**", place: int(l.places.Add(1)), alike: true, buffer: 4096, timeout: l.world.plan.Options.Events.HandlerTimeout}
+	options := []events.SubscribeOption{events.Narrow(), events.Buffer(sub.buffer)}
+	if chance(r, 300) {
+		sub.from = "all"
+		options = append(options, events.StartAt(events.All()))
+	}
+	if l.open(sub, options) {
 		l.alike.Store(sub)
 	}
 }
 
-// unsubscribe ends some subscription of the plugin.
-func (l *life) unsubscribe(r *rand.Rand) {
+// unsubscribe ends some subscription of the plugin, and may wait until that has ended.
+func (l *life) unsubscribe(ctx context.Context, r *rand.Rand) {
 	w := l.world
 	w.mu.Lock()
 	var own []*subscription
@@ -182,8 +204,34 @@ func (l *life) unsubscribe(r *rand.Rand) {
 	w.mu.Unlock()
 	sub.handle.Unsubscribe()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.finish(&sub.left)
+	w.mu.Unlock()
+	if chance(r, 500) {
+		return
+	}
+	const limit = time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	w.in(limit, l.id+": Wait", func() {
+		if sub.handle.Wait(ctx) == nil {
+			l.quiet(sub)
+		}
+	})
+}
+
+// quiet notes that no call of a subscription runs, and none will begin.
+func (l *life) quiet(sub *subscription) {
+	w := l.world
+	w.mu.Lock()
+	sub.quiet = w.stamp.Add(1)
+	runs := false
+	for c := range l.inside {
+		runs = runs || c.key == sub
+	}
+	w.mu.Unlock()
+	if runs {
+		w.wrong("%v: a call runs, and Wait says that none does", sub)
+	}
 }
 
 // isOf reads an event that came to a plugin, and reports whether it is one of the
@@ -204,7 +252,21 @@ func (w *World) isOf(l *life, e events.Event) (n note, ok bool) {
 func (l *life) handleEvent(ctx context.Context, sub *subscription, e events.Event) error {
 	c := l.enter("handler of "+sub.pattern, !sub.concurrent)
 	defer l.leave(c)
+	l.crowd(c, sub, max(1, sub.most))
 	w := l.world
+	orderly := false
+	defer func() {
+		late := l.deadline(ctx, c, sub.timeout)
+		blown := !orderly && !late && l.ready.Load() && !l.ended() // What has not joined is in no quarantine.
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if late {
+			sub.late++
+		}
+		if blown {
+			l.blown = append(l.blown, time.Now())
+		}
+	}()
 	n, ok := w.isOf(l, e)
 	w.mu.Lock()
 	if !sub.filtered {
@@ -212,13 +274,15 @@ func (l *life) handleEvent(ctx context.Context, sub *subscription, e events.Even
 	}
 	sub.got = append(sub.got, delivery{c.since, time.Now(), e.Seq(), n.N, e.Missed(), e.Replayed(), e.Truncated()})
 	w.mu.Unlock()
-	if !ok {
-		return nil
-	}
 	if e.Replayed() {
 		n.Depth = maxDepth // Or a handler that subscribes would do so for ever.
 	}
-	return l.behave(ctx, "event", n.N, n.Depth)
+	var err error
+	if ok {
+		err = l.behave(ctx, "event", n.N, n.Depth)
+	}
+	orderly = true
+	return err
 }
 
 // A replay is one call of Replay, and what it gave.

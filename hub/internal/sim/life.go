@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +21,33 @@ import (
 type slot struct {
 	id string
 
+	ending atomic.Int32  // acts that have plugins of the slot leave
+	begun  atomic.Uint64 // such acts
+
 	mu      sync.Mutex
 	version int
 	lives   []*life
+	left    []time.Time // when nobody had the id
+
+	turns   atomic.Uint64 // grows when a change of who has the id begins, and when it ends
+	turning atomic.Int64  // how many do
+}
+
+// enter notes that an act begins which has a plugin leave. What it returns ends that, and
+// reports whether it was the only one.
+func (s *slot) enter() (leave func() (alone bool)) {
+	n, first := s.begun.Add(1), s.ending.Add(1) == 1
+	return func() bool { return s.ending.Add(-1) == 0 && first && s.begun.Load() == n }
+}
+
+// turn notes that a change of who has the id begins, and returns what notes its end.
+func (s *slot) turn() (end func()) {
+	s.turning.Add(1)
+	s.turns.Add(1)
+	return func() {
+		s.turns.Add(1)
+		s.turning.Add(-1)
+	}
 }
 
 // latest returns the life that began last and has a session, or nil.
@@ -59,15 +84,25 @@ type life struct {
 	healthy bool   // what Health says
 	session atomic.Pointer[hub.Session]
 	before  *life         // whose place it took
+	heirOf  *life         // whose place it is to take, before it has it
 	seated  atomic.Uint64 // the stamp when it had taken it
 	alike   atomic.Pointer[subscription]
 	places  atomic.Int32  // of its subscriptions and routes
+	leaving atomic.Uint64 // the stamp when somebody first had it leave
 	gone    atomic.Uint64 // the stamp after which none of its calls begins
 	cut     atomic.Bool   // it was not waited for, so that what had begun may show later
 	unsure  atomic.Bool   // a Replace of it has failed
 	joined  atomic.Bool   // its Start has gone well
+	ready   atomic.Bool   // it was registered
+	began   uint64        // the stamp of when it was made
+	start   time.Time     // when that was
 
-	inside map[*call]struct{} // what runs, under World.mu
+	// Under World.mu.
+	inside map[*call]struct{} // what runs
+	got    []delivery         // broadcasts, as a receiver
+	offers []*offer           // of capabilities
+	types  []string           // of messages that it handles
+	blown  []time.Time        // when handlers of events panicked, or ended their goroutine
 }
 
 // A call is one call into a plugin that runs.
@@ -77,6 +112,7 @@ type call struct {
 	since     uint64
 	goroutine string
 	at        time.Time
+	key       any // of a handler with calls beside each other
 }
 
 // goroutine names the goroutine that runs.
@@ -84,6 +120,12 @@ func goroutine() string {
 	var buffer [32]byte
 	name, _, _ := bytes.Cut(buffer[:runtime.Stack(buffer[:], false)], []byte(" ["))
 	return string(name)
+}
+
+// moved reports whether the plugin has left before the hub closed, or come in another's
+// place.
+func (l *life) moved() bool {
+	return l.seated.Load() != 0 || l.joined.Load() && l.gone.Load() != 0
 }
 
 // errStart is why a Start fails that is to.
@@ -94,7 +136,7 @@ func (w *World) live(s *slot, r *rand.Rand) *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
-	l := &life{world: w, id: s.id, version: s.version, healthy: chance(r, 700), inside: map[*call]struct{}{}}
+	l := &life{world: w, id: s.id, version: s.version, healthy: chance(r, 700), began: w.stamp.Add(1), start: time.Now(), inside: map[*call]struct{}{}}
 	if chance(r, 150) {
 		l.failing = pick(r, "error", "panic", "late")
 		if w.plan.Profile == Wild {
@@ -111,9 +153,12 @@ func (w *World) live(s *slot, r *rand.Rand) *life {
 // enter notes that a call of the plugin begins, and what is wrong with that.
 func (l *life) enter(place string, serial bool) *call {
 	w := l.world
-	c := &call{place, serial, w.stamp.Add(1), goroutine(), time.Now()}
+	c := &call{place: place, serial: serial, since: w.stamp.Add(1), goroutine: goroutine(), at: time.Now()}
 	if gone := l.gone.Load(); gone != 0 && gone < c.since && !l.cut.Load() {
 		w.wrong("%s: %s begins after the plugin has left", l.name(), place)
+	}
+	if l.heirOf != nil && handles(place) && !l.heirOf.ended() {
+		w.wrong("%s: %s begins before the plugin has left whose place it takes", l.name(), place)
 	}
 	w.mu.Lock()
 	var beside string
@@ -128,6 +173,36 @@ func (l *life) enter(place string, serial bool) *call {
 		w.wrong("%s: %s begins while %s runs", l.name(), place, beside)
 	}
 	return c
+}
+
+// handles reports whether a call waits for the plugin to have its place.
+func handles(place string) bool {
+	return place != "Start" && place != "Stop" && place != "function of Go" && !strings.HasPrefix(place, "validator")
+}
+
+// crowd notes that a call is one of those of which a number may run at a time.
+func (l *life) crowd(c *call, key any, most int) {
+	l.world.mu.Lock()
+	c.key = key
+	run := 0
+	for other := range l.inside {
+		if other.key == key {
+			run++
+		}
+	}
+	l.world.mu.Unlock()
+	if run > most {
+		l.world.wrong("%s: %d calls of %s run at a time, and %d may", l.name(), run, c.place, most)
+	}
+}
+
+// deadline notes if the time of a call is over, and its context does not say so.
+func (l *life) deadline(ctx context.Context, c *call, limit time.Duration) (over bool) {
+	over = limit > 0 && time.Since(c.at) > limit
+	if end, limited := ctx.Deadline(); (over || limited && time.Now().After(end)) && ctx.Err() == nil {
+		l.world.wrong("%s: %s has run for %v, and its context is not done", l.name(), c.place, time.Since(c.at))
+	}
+	return over
 }
 
 // leave notes that the call ends.
@@ -152,7 +227,7 @@ func (l *life) Start(ctx context.Context, s *hub.Session) error {
 	defer l.leave(c)
 	l.session.Store(s)
 	r := dice(l.world.plan.Seed, uint64(l.version), l.id, "start") //nolint:gosec // It is small.
-	l.subscribeAlike()
+	l.subscribeAlike(r)
 	for range r.IntN(6) {
 		l.subscribe(r)
 	}
@@ -199,9 +274,14 @@ func (l *life) Health(ctx context.Context) error {
 
 // ReceiveEvent implements [hub.EventReceiver].
 func (l *life) ReceiveEvent(ctx context.Context, e events.Event) error {
+	w := l.world
 	c := l.enter("ReceiveEvent", true)
 	defer l.leave(c)
-	n, ok := l.world.isOf(l, e)
+	defer func() { l.deadline(ctx, c, w.plan.Options.Events.HandlerTimeout) }()
+	n, ok := w.isOf(l, e)
+	w.mu.Lock()
+	l.got = append(l.got, delivery{stamp: c.since, at: c.at, seq: e.Seq(), n: n.N})
+	w.mu.Unlock()
 	if !ok {
 		return nil
 	}

@@ -32,6 +32,21 @@ func newParcel(n uint64, depth int) parcel {
 	}
 }
 
+// numberOf returns the number in a payload, which it leaves as it is.
+func numberOf(data any) (n uint64, known bool) {
+	switch d := data.(type) {
+	case note:
+		return d.N, true
+	case []uint64:
+		if len(d) == 3 {
+			return d[0], true
+		}
+	case map[string]any:
+		n, known = d["n"].(uint64)
+	}
+	return n, known
+}
+
 // read returns the note that a payload is, and spoils the payload. It reports what
 // is no note as it was made.
 func read(data any) (note, error) {

@@ -42,6 +42,7 @@ type Plan struct {
 	closeTime time.Duration // of the context of Close; 0 for one that is done
 	closers   int           // how many close the hub at once
 	observed  bool          // there is an observer
+	retries   bool          // messages may be tried again
 }
 
 // An act is what one plugin, or the host, does at a time.
@@ -63,7 +64,7 @@ const (
 // NewPlan draws a world.
 func NewPlan(seed uint64) (*Plan, error) {
 	r := rand.New(rand.NewPCG(seed, 0x5eed)) //nolint:gosec // It is to be repeated.
-	p := &Plan{Seed: seed, Profile: pick(r, Calm, Rough, Rough, Wild, Wild), closers: 1 + r.IntN(3), observed: chance(r, 300)}
+	p := &Plan{Seed: seed, Profile: pick(r, Calm, Rough, Rough, Wild, Wild), closers: 1 + r.IntN(3), observed: chance(r, 300), retries: chance(r, 250)}
 	for i := range 2 + r.IntN(6) {
 		p.Plugins = append(p.Plugins, fmt.Sprintf("p%d", i))
 	}

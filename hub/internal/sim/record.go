@@ -37,6 +37,8 @@ type emission struct {
 	broadcast bool
 	noHistory bool
 	maxAge    time.Duration
+	wait      bool // for room
+	audience  events.Audience
 	receipt   events.Receipt
 	err       error
 }
@@ -46,11 +48,18 @@ type subscription struct {
 	life       *life
 	pattern    string
 	made, left span
-	from       string // what of the history
-	alike      bool   // it is the one that all lives of the plugin have
+	from       string    // what of the history
+	n          uint64    // of Last and After
+	after      time.Time // of Since
+	alike      bool      // it is the one that all lives of the plugin have
 	once       bool
 	filtered   bool // it has a filter
 	concurrent bool
+	most       int           // calls at a time, if it is concurrent
+	buffer     int           // its own, or that of the world
+	own        bool          // it has a queue of its own
+	refuses    bool          // what comes when that is full
+	timeout    time.Duration // of a call; 0 for none
 	expires    time.Duration
 	priority   int
 	place      int // in the order of the plugin's
@@ -59,6 +68,8 @@ type subscription struct {
 	// Under World.mu.
 	got   []delivery
 	calls uint64 // of the filter, or without one of the handler
+	late  uint64 // that took longer than timeout
+	quiet uint64 // the stamp after which no call begins
 }
 
 func (s *subscription) String() string {
@@ -92,12 +103,17 @@ type message struct {
 	n        uint64
 	from, to string // to is "" if the hub chooses
 	kind     string
+	typ      string // of its handler
+	topic    string // of a publication
 	priority plugbus.Priority
+	maxAge   time.Duration
 	err      error
 	replied  bool
 	accepted int // of a publication
+	full     int // the same
 
 	handled []handling // under World.mu
+	resent  []*span    // when its dead letters were sent again; the same
 }
 
 // A handling is one call of a handler of messages.
@@ -116,6 +132,8 @@ type write struct {
 	n          uint64
 	by         string
 	entry      store.Entry
+	kind       string // "set", "create", "update", "delete" or "delete if"
+	expected   uint64 // the revision that it was to change
 	err        error
 }
 
@@ -123,7 +141,9 @@ type write struct {
 type look struct {
 	span
 	store, key string
+	by         string
 	revision   uint64 // of the entry
+	expires    time.Time
 	err        error
 }
 
@@ -134,4 +154,6 @@ type change struct {
 	key           string
 	n             uint64
 	writer        string
+	stamp         uint64
+	expires       time.Time
 }

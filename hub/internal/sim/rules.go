@@ -21,9 +21,14 @@ type rules struct {
 type grant struct {
 	trust           plugbus.Trust
 	subscribe, deny []string // patterns of events
+	emit            []string // the same, to emit and to broadcast
+	publish         []string // patterns of topics
+	consume         []string
 	send, receive   []string // ids, or "*" for everybody
 	read, write     bool     // all stores
-	slow            bool     // its rates are low
+	provide         bool     // every capability
+	discover        bool
+	slow            bool // its rates are low
 }
 
 // matches says the same as internal/topic, in the plainest way, for the names and
@@ -58,6 +63,16 @@ func (r *rules) maySubscribe(id, name string) bool {
 	return ok && anyMatches(g.subscribe, name) && !anyMatches(g.deny, name)
 }
 
+// mayEmit reports whether the rules let a plugin emit an event.
+func (r *rules) mayEmit(id, name string) bool {
+	return id == host || anyMatches(r.grants[id].emit, name)
+}
+
+// mayPublish reports whether the rules let a plugin publish on a topic.
+func (r *rules) mayPublish(id, topic string) bool {
+	return id == host || anyMatches(r.grants[id].publish, topic)
+}
+
 // mayMessage reports whether the rules let a plugin message another.
 func (r *rules) mayMessage(from, to string) bool {
 	if from == host {
@@ -72,6 +87,19 @@ func (r *rules) mayMessage(from, to string) bool {
 	}
 	t, ok := r.grants[to]
 	return ok && names(t.receive, from) && (f.trust > plugbus.Untrusted || t.trust < plugbus.Trusted)
+}
+
+// shies reports whether the trust of whoever led to a message may keep it from a plugin.
+func (r *rules) shies(to string) bool {
+	if r.grants[to].trust < plugbus.Trusted {
+		return false
+	}
+	for _, g := range r.grants {
+		if g.trust == plugbus.Untrusted {
+			return true
+		}
+	}
+	return false
 }
 
 func names(ids []string, id string) bool {
@@ -94,7 +122,10 @@ func (r *rules) withTrust(id string, level plugbus.Trust) *rules {
 func newRules(r *rand.Rand, plugins []string, generous bool) (*rules, error) {
 	made := &rules{grants: map[string]grant{}}
 	for _, id := range plugins {
-		g := grant{trust: plugbus.Trusted, subscribe: []string{"**", "plugin:**"}, send: []string{"*"}, receive: []string{"*"}, read: true, write: true}
+		g := grant{
+			trust: plugbus.Trusted, subscribe: []string{"**", "plugin:**"}, emit: []string{"**"}, publish: []string{"**"}, consume: []string{"**"},
+			send: []string{"*"}, receive: []string{"*"}, read: true, write: true, provide: true, discover: true,
+		}
 		if !generous {
 			g.trust = pick(r, plugbus.Untrusted, plugbus.Basic, plugbus.Trusted, plugbus.Verified)
 			g.subscribe = pick(r, []string{"**"}, []string{"**", "plugin:**"}, []string{"a.**", "b.**"}, []string{"a.*", "b.c"}, nil)
@@ -102,12 +133,19 @@ func newRules(r *rand.Rand, plugins []string, generous bool) (*rules, error) {
 			g.send = pick(r, []string{"*"}, []string{"*"}, []string{"*"}, []string{"*"}, subset(r, plugins), nil)
 			g.receive = pick(r, []string{"*"}, []string{"*"}, []string{"*"}, []string{"*"}, subset(r, plugins), nil)
 			g.read, g.write = chance(r, 800), chance(r, 800)
-			g.slow = chance(r, 100)
+			g.emit = pick(r, g.emit, g.emit, g.emit, g.emit, []string{"a.**"}, []string{"a.*", "b.c", "c"}, nil)
+			g.publish = pick(r, g.publish, g.publish, g.publish, []string{"t.*"}, nil)
+			g.consume = pick(r, g.consume, g.consume, g.consume, []string{"t.*"}, nil)
+			g.provide, g.discover = chance(r, 900), chance(r, 900)
+			g.slow = chance(r, 150)
 		}
 		made.grants[id] = g
 	}
 	for _, id := range []string{witness, bystander} {
-		made.grants[id] = grant{trust: plugbus.Verified, subscribe: []string{"**", "plugin:**", "hub:**", "store:**", "security:**"}, send: []string{"*"}, receive: []string{"*"}, read: true, write: true}
+		made.grants[id] = grant{
+			trust: plugbus.Verified, subscribe: []string{"**", "plugin:**", "hub:**", "store:**", "security:**"}, emit: []string{"**"},
+			send: []string{"*"}, receive: []string{"*"}, read: true, write: true, provide: true, discover: true,
+		}
 	}
 	doc := security.Document{Version: 1, Plugins: map[string]security.PluginRules{}}
 	for id, g := range made.grants {
@@ -130,26 +168,46 @@ func subset(r *rand.Rand, ids []string) []string {
 	return some
 }
 
+// The rates of a slow plugin, in acts a minute and at once.
+const (
+	slowRate  = 300
+	slowBurst = 20
+)
+
 // document returns the grant as a policy has it.
 func (g grant) document() security.PluginRules {
 	all := &security.Rule{All: true}
 	high, burst := int64(1_000_000), int64(1_000_000)
 	if g.slow {
-		high, burst = 300, 20
+		high, burst = slowRate, slowBurst
 	}
 	rate := &security.RateRule{Limit: &high, Burst: &burst}
 	most := int64(1_000)
 	doc := security.PluginRules{
-		Trust: g.trust, Emit: all, Broadcast: all, Publish: all, Consume: all, Provide: all, Discover: all, Priority: plugbus.PriorityHigh,
-		Send: idRule(g.send), Receive: idRule(g.receive),
+		Trust: g.trust, Emit: patternRule(g.emit), Broadcast: patternRule(g.emit), Publish: patternRule(g.publish), Consume: patternRule(g.consume),
+		Priority: plugbus.PriorityHigh,
+		Send:     idRule(g.send), Receive: idRule(g.receive),
 		DataAccess: map[string]security.AccessRules{"**": {Read: &g.read, Write: &g.write, Create: &g.write}},
 		Rates:      security.RateRules{Messages: rate, Events: rate, DataAccess: rate},
 		Limits:     security.LimitRules{Subscriptions: &most, Watches: &most},
+	}
+	if g.provide {
+		doc.Provide = all
+	}
+	if g.discover {
+		doc.Discover = all
 	}
 	if len(g.subscribe) > 0 {
 		doc.Subscribe = &security.Rule{Allow: g.subscribe, Deny: g.deny}
 	}
 	return doc
+}
+
+func patternRule(patterns []string) *security.Rule {
+	if len(patterns) == 0 {
+		return nil
+	}
+	return &security.Rule{Allow: patterns}
 }
 
 func idRule(ids []string) *security.Rule {

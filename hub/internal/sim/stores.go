@@ -24,6 +24,11 @@ type shop struct {
 	writes  []*write
 	looks   []*look
 	lists   []listing
+	judged  map[uint64]bool // numbers of writes that the validator has let pass
+	moved   map[uint64]bool // revisions that transactions read, and moved one from
+	checked bool            // there is a validator
+	dropped bool            // somebody has begun to drop it
+	gone    span            // when it was dropped
 }
 
 // A listing is a time in which everybody was on the lists of a store, or only its owner.
@@ -39,7 +44,11 @@ func (w *World) storeOf(id string) *shop {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stores[id] == nil {
-		w.stores[id] = &shop{name: "store." + id, owner: id}
+		w.stores[id] = &shop{
+			name: "store." + id, owner: id, judged: map[uint64]bool{}, moved: map[uint64]bool{},
+			checked: chance(dice(w.plan.Seed, 0, "store."+id), 300),
+		}
+		w.shops = append(w.shops, w.stores[id])
 	}
 	return w.stores[id]
 }
@@ -54,8 +63,10 @@ func (l *life) change(ctx context.Context, r *rand.Rand, n uint64) {
 	if shop.owner == l.id {
 		w.ensure(ctx, l, s, shop)
 	}
-	// Of one that waits for a validator, or for its turn.
-	limit := 4 * validateLimit
+	limit := 4 * validateLimit // Of one that waits for a validator, or for its turn.
+	if shop.owner == l.id {
+		limit = time.Hour // From a handler the validator is called within it, and nobody can give it up.
+	}
 	var view *store.View
 	var err error
 	w.in(limit, l.id+": OpenStore", func() { view, err = s.OpenStore(ctx, shop.name) })
@@ -63,11 +74,15 @@ func (l *life) change(ctx context.Context, r *rand.Rand, n uint64) {
 		return
 	}
 	key := pick(r, storeKeys...)
+	if shop.owner == l.id && chance(r, 40) {
+		w.drop(ctx, view, shop)
+		return
+	}
 	switch r.IntN(8) {
 	case 0, 1:
 		w.look(ctx, l.id, view, shop, key)
 	case 2:
-		w.transfer(ctx, l.id, view, shop, limit)
+		w.transfer(ctx, l.id, view, shop, 2*limit, r)
 	case 3:
 		l.watch(ctx, view, shop, r)
 	case 4:
@@ -80,7 +95,6 @@ func (l *life) change(ctx context.Context, r *rand.Rand, n uint64) {
 // ensure makes the store of a plugin, and has the host watch it.
 func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop) {
 	config := store.Config{Read: []string{store.Everyone}, Write: []string{store.Everyone}, History: 10_000}
-	checked := chance(dice(w.plan.Seed, 0, shop.name), 300)
 	check := func(ctx context.Context, p *store.Proposal) error {
 		c := l.enter("validator of "+shop.name, true)
 		defer l.leave(c)
@@ -88,16 +102,23 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 		if len(edits) == 0 {
 			return nil
 		}
-		return l.behave(ctx, "validator", valueOf(edits[0].New), maxDepth)
+		n := valueOf(edits[0].New)
+		err := l.behave(ctx, "validator", n, maxDepth)
+		if err == nil && time.Since(c.at) <= validateLimit {
+			shop.mu.Lock()
+			defer shop.mu.Unlock()
+			shop.judged[n] = true
+		}
+		return err
 	}
-	if checked {
+	if shop.checked {
 		config.Validator = check
 	}
 	view, err := s.EnsureStore(ctx, shop.name, config)
 	if err != nil {
 		return
 	}
-	if checked {
+	if shop.checked {
 		_ = view.SetValidator(ctx, check) // The plugin may have just left.
 	}
 	shop.mu.Lock()
@@ -112,10 +133,10 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 	}
 	mine, err := w.hub.Host().OpenStore(context.Background(), shop.name) //nolint:contextcheck // It is the host's.
 	if err == nil {
-		_, err = mine.Watch(context.Background(), "**", func(_ context.Context, c store.Change) error {
+		_, err = mine.Watch(context.Background(), "**", func(_ context.Context, c store.Change) error { //nolint:contextcheck // The same.
 			w.changed(shop, c)
 			return nil
-		}, store.Snapshot()) //nolint:contextcheck // The same.
+		}, store.Snapshot())
 	}
 	if err != nil && w.closing.Load() == 0 {
 		w.wrong("the host cannot watch %s: %v", shop.name, err)
@@ -126,7 +147,11 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 func (w *World) changed(shop *shop, c store.Change) {
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
-	shop.changes = append(shop.changes, change{c.Revision(), c.Old().Revision(), c.Kind(), c.Key(), valueOf(c.Entry()), c.Writer()})
+	told := change{c.Revision(), c.Old().Revision(), c.Kind(), c.Key(), valueOf(c.Entry()), c.Writer(), w.stamp.Add(1), c.Entry().Expires()}
+	if now := time.Now(); (c.Kind() == store.Set || c.Kind() == store.Deleted || c.Kind() == store.Expired) && !shop.checked && !now.Equal(c.Time()) {
+		w.wrong("%s: the host was told at %v what changed at %v: %v", shop.name, now.Sub(w.born), c.Time().Sub(w.born), c)
+	}
+	shop.changes = append(shop.changes, told)
 }
 
 // valueOf returns the number in an entry.
@@ -141,48 +166,107 @@ func encode(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // write writes one key.
 func (w *World) write(ctx context.Context, by string, view *store.View, shop *shop, key string, n uint64, r *rand.Rand, limit time.Duration) {
-	done := &write{store: shop.name, key: key, n: n, by: by, span: w.begin()}
+	done := &write{store: shop.name, key: key, n: n, by: by, kind: pick(r, "set", "set", "create", "delete", "update", "delete if")}
+	if done.kind == "update" || done.kind == "delete if" {
+		entry, err := view.Get(ctx, key)
+		if err != nil {
+			return
+		}
+		done.expected = entry.Revision()
+		if chance(r, 300) {
+			<-time.After(time.Duration(r.Int64N(int64(100 * time.Millisecond))))
+		}
+	}
+	var options []store.SetOption
+	if chance(r, 200) {
+		options = append(options, store.TTL(time.Millisecond+time.Duration(r.Int64N(int64(3*time.Second)))))
+	}
+	done.span = w.begin()
 	w.in(limit, by+": write to "+shop.name, func() {
-		switch r.IntN(4) {
-		case 0:
-			done.entry, done.err = view.Create(ctx, key, encode(n))
-		case 1:
-			if done.err = view.Delete(ctx, key); done.err == nil {
-				done.n = 0
-			}
-		default:
-			done.entry, done.err = view.Set(ctx, key, encode(n))
+		switch done.kind {
+		case "set":
+			done.entry, done.err = view.Set(ctx, key, encode(n), options...)
+		case "create":
+			done.entry, done.err = view.Create(ctx, key, encode(n), options...)
+		case "update":
+			done.entry, done.err = view.Update(ctx, key, encode(n), done.expected, options...)
+		case "delete":
+			done.err = view.Delete(ctx, key)
+		case "delete if":
+			done.err = view.Delete(ctx, key, store.IfRevision(done.expected))
 		}
 	})
 	w.finish(&done.span)
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
-	shop.writes = append(shop.writes, done)
+	if !shop.dropped { // Or it may have been another of the same name.
+		shop.writes = append(shop.writes, done)
+	}
+}
+
+// drop drops a store. The next one of its name is another.
+func (w *World) drop(ctx context.Context, view *store.View, shop *shop) {
+	w.swaps.Lock()
+	defer w.swaps.Unlock()
+	shop.mu.Lock()
+	again := shop.dropped
+	shop.dropped = true
+	shop.mu.Unlock()
+	if again {
+		return
+	}
+	sp := w.begin()
+	err := view.Drop(ctx)
+	w.finish(&sp)
+	if err != nil {
+		return // It is there still, but nobody looks at it closely any more.
+	}
+	shop.mu.Lock()
+	shop.gone = sp
+	shop.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stores[shop.owner] == shop {
+		delete(w.stores, shop.owner)
+	}
 }
 
 // look reads one key.
 func (w *World) look(ctx context.Context, by string, view *store.View, shop *shop, key string) {
-	seen := &look{store: shop.name, key: key, span: w.begin()}
+	seen := &look{store: shop.name, key: key, by: by, span: w.begin()}
 	var entry store.Entry
 	w.in(0, by+": read of "+shop.name, func() { entry, seen.err = view.Get(ctx, key) })
-	seen.revision = entry.Revision()
+	seen.revision, seen.expires = entry.Revision(), entry.Expires()
 	w.finish(&seen.span)
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
-	shop.looks = append(shop.looks, seen)
+	if !shop.dropped { // The same.
+		shop.looks = append(shop.looks, seen)
+	}
 }
 
 // transfer moves one from "x" to "y".
-func (w *World) transfer(ctx context.Context, by string, view *store.View, shop *shop, limit time.Duration) {
-	w.in(2*limit, by+": transaction on "+shop.name, func() {
-		_ = view.Txn(ctx, func(tx *store.Tx) error {
+func (w *World) transfer(ctx context.Context, by string, view *store.View, shop *shop, limit time.Duration, r *rand.Rand) {
+	var revision uint64 // of "x", which it is to change
+	var err error
+	pause := time.Duration(0)
+	if chance(r, 500) {
+		pause = time.Duration(r.Int64N(int64(100 * time.Millisecond)))
+	}
+	w.in(limit, by+": transaction on "+shop.name, func() {
+		err = view.Txn(ctx, func(tx *store.Tx) error {
 			var values [2]uint64
 			for i, key := range []string{"x", "y"} {
+				if i == 1 && pause > 0 {
+					<-time.After(pause)
+				}
 				e, err := tx.Get(key)
 				if err != nil && !errors.Is(err, store.ErrNotFound) {
 					return err
 				}
-				values[i] = valueOf(e)
+				if values[i] = valueOf(e); i == 0 {
+					revision = e.Revision()
+				}
 			}
 			if values[0]+values[1] != 0 {
 				w.wrong("%s: a transaction sees half of another: %d and %d", shop.name, values[0], values[1])
@@ -190,6 +274,15 @@ func (w *World) transfer(ctx context.Context, by string, view *store.View, shop 
 			return errors.Join(tx.Set("x", encode(values[0]+1)), tx.Set("y", encode(values[1]-1)))
 		})
 	})
+	shop.mu.Lock()
+	again := shop.moved[revision] && !shop.dropped
+	if err == nil {
+		shop.moved[revision] = true
+	}
+	shop.mu.Unlock()
+	if again && err == nil {
+		w.wrong("%s: two transactions have changed %q as it was at %d", shop.name, "x", revision)
+	}
 }
 
 // share changes the lists of a store, one at a time.
@@ -208,7 +301,7 @@ func (w *World) share(ctx context.Context, view *store.View, shop *shop, open bo
 	}
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
-	if err != nil {
+	if err != nil || n < 2 {
 		shop.lists = slices.Delete(shop.lists, n-1, n)
 		return
 	}
@@ -224,8 +317,9 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 		options = append(options, store.Snapshot())
 	}
 	var last uint64
-	live := !snapshot
-	_, _ = view.Watch(ctx, pick(r, "**", "k1", "*"), func(ctx context.Context, c store.Change) error {
+	live, over := !snapshot, false
+	state := map[string]uint64{} // revisions of the keys that it knows
+	mine, _ := view.Watch(ctx, pick(r, "**", "k1", "*"), func(ctx context.Context, c store.Change) error {
 		call := l.enter("watch of "+shop.name, true)
 		defer l.leave(call)
 		now := time.Now()
@@ -233,99 +327,60 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 		w.mu.Lock()
 		reigns := slices.Clone(w.reigns)
 		w.mu.Unlock()
-		if c.Kind() != store.Revoked && (!ever(reigns, now, now, reader) || !shop.openTo(l.id, now)) {
-			w.wrong("%s got a change of %s that it may not read: %v", l.name(), shop.name, c)
+		shop.mu.Lock()
+		sure := !shop.dropped
+		shop.mu.Unlock()
+		may := func(at time.Time) bool { return ever(reigns, at, at, reader) && shop.openTo(l.id, at, at) }
+		kind := c.Kind()
+		told := kind == store.Set || kind == store.Deleted || kind == store.Expired
+		if sure && kind != store.Revoked && (!may(now) || told && !shop.checked && !may(c.Time())) {
+			w.wrong("%s got a change of %s of %v that it may not read: %v", l.name(), shop.name, c.Time().Sub(w.born), c)
 		}
+		if over {
+			w.wrong("%s: a watch of %s goes on after its last change: %v", l.name(), shop.name, c)
+		}
+		over = kind == store.Revoked || kind == store.Dropped
+		known, was := state[c.Key()], c.Old().Revision()
 		switch {
-		case c.Kind() == store.Synced:
+		case kind == store.Synced:
 			live = true
-		case c.Kind() == store.Revoked:
-		case live && c.Revision() < last:
+		case kind == store.Lagged:
+			clear(state)
+		case over:
+		case kind == store.Current:
+			state[c.Key()] = c.Revision()
+		case live && c.Revision() <= last:
 			w.wrong("%s: a watch of %s goes back from %d to %d", l.name(), shop.name, last, c.Revision())
+		case known != 0 && known != was:
+			w.wrong("%s: a watch of %s has %v, which was at %d, and told of %d before", l.name(), shop.name, c, was, known)
+		}
+		if told {
+			if state[c.Key()] = c.Revision(); kind != store.Set {
+				delete(state, c.Key())
+			}
 		}
 		if live {
 			last = max(last, c.Revision())
 		}
 		return l.behave(ctx, "watch", mix(c.Revision(), textHash(c.Key())), maxDepth-1)
 	}, options...)
+	shop.mu.Lock()
+	defer shop.mu.Unlock()
+	if shop.dropped && mine != nil {
+		mine.Stop() // It may be of another store of the same name.
+	}
 }
 
-// openTo reports whether the lists let a plugin read at a time.
-func (s *shop) openTo(id string, at time.Time) bool {
+// openTo reports whether the lists let a plugin read and write at some moment of a time.
+func (s *shop) openTo(id string, from, to time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.open(id, from, to)
+}
+
+// open is openTo. shop.mu is held.
+func (s *shop) open(id string, from, to time.Time) bool {
 	return s.owner == id || slices.ContainsFunc(s.lists, func(l listing) bool {
-		return l.open && !l.from.After(at) && (l.to.IsZero() || !l.to.Before(at))
+		return l.open && !l.from.After(to) && (l.to.IsZero() || !l.to.Before(from))
 	})
-}
-
-// check compares the records of a store with each other.
-func (s *shop) check(w *World) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	live := false
-	state := map[string]uint64{} // revisions of the keys
-	byRevision := map[uint64][]change{}
-	var last uint64
-	for _, c := range s.changes {
-		switch {
-		case c.kind == store.Synced:
-			live = true
-			continue
-		case c.kind == store.Lagged:
-			w.wrong("%s: the host's watch lags", s.name)
-		case !live:
-			state[c.key] = c.revision
-			continue
-		}
-		if state[c.key] != c.old {
-			w.wrong("%s: the change of %q at %d is one of revision %d, and the one before it was %d", s.name, c.key, c.revision, c.old, state[c.key])
-		}
-		if state[c.key] = c.revision; c.kind != store.Set {
-			delete(state, c.key)
-		}
-		if c.revision < last {
-			w.wrong("%s: the host's watch goes back from %d to %d", s.name, last, c.revision)
-		}
-		last = c.revision
-		if slices.ContainsFunc(byRevision[c.revision], func(other change) bool { return other.key == c.key }) {
-			w.wrong("%s: the change of %q at %d is told twice", s.name, c.key, c.revision)
-		}
-		byRevision[c.revision] = append(byRevision[c.revision], c)
-	}
-	told := func(wr *write) bool {
-		return slices.ContainsFunc(byRevision[wr.entry.Revision()], func(c change) bool { return c.key == wr.key && c.n == wr.n && c.writer == wr.by })
-	}
-	closing := w.closing.Load()
-	for _, wr := range s.writes {
-		if wr.err == nil && wr.entry.Revision() != 0 && wr.n != 0 && wr.end < closing && len(s.changes) > 0 && wr.begin > 0 && !told(wr) && !s.inSnapshot(wr) {
-			w.wrong("%s: %s wrote %d to %q at %d, and the host's watch was not told", s.name, wr.by, wr.n, wr.key, wr.entry.Revision())
-		}
-	}
-	for _, lk := range s.looks {
-		if lk.err != nil {
-			continue
-		}
-		for _, wr := range s.writes {
-			if wr.err == nil && wr.key == lk.key && wr.entry.Revision() > lk.revision && wr.before(lk.span) {
-				w.wrong("%s: a read of %q has revision %d, but %d was written before it began", s.name, lk.key, lk.revision, wr.entry.Revision())
-			}
-			if wr.err == nil && wr.key == lk.key && wr.entry.Revision() == lk.revision && lk.before(wr.span) {
-				w.wrong("%s: a read of %q has revision %d, which was written after it ended", s.name, lk.key, lk.revision)
-			}
-		}
-	}
-	w.tally.Writes += uint64(len(s.writes))
-	w.tally.Looks += uint64(len(s.looks))
-	w.tally.Changes += uint64(len(s.changes))
-}
-
-// inSnapshot reports whether a write was before the host's watch began.
-func (s *shop) inSnapshot(wr *write) bool {
-	for _, c := range s.changes {
-		if c.kind == store.Synced {
-			return wr.entry.Revision() <= c.revision
-		}
-	}
-	return true // It had not begun when the hub closed.
 }

@@ -12,6 +12,9 @@ import (
 	"github.com/plugbus/plugbus/router"
 )
 
+// dozes is how long the bystander takes for what is to take long.
+const dozes = 200 * time.Millisecond
+
 // seat has the witness and the bystander join.
 func (w *World) seat() error {
 	watcher := hub.Func(hub.Manifest{ID: witness}, func(_ context.Context, s *hub.Session) error {
@@ -23,7 +26,15 @@ func (w *World) seat() error {
 		return nil
 	})
 	other := hub.Func(hub.Manifest{ID: bystander}, func(_ context.Context, s *hub.Session) error {
-		_, err := s.Handle("ping", func(_ context.Context, m router.Message) (any, error) { return m.Data(), nil })
+		if _, err := s.Handle("ping", func(_ context.Context, m router.Message) (any, error) { return m.Data(), nil }); err != nil {
+			return err
+		}
+		_, err := s.Handle("doze", func(_ context.Context, m router.Message) (any, error) {
+			w.dozing.Add(1)
+			defer w.dozing.Add(-1)
+			<-time.After(dozes)
+			return m.Data(), nil
+		}, router.Concurrent(router.MaxConcurrent))
 		return err
 	})
 	if err := w.hub.Register(context.Background(), watcher, other); err != nil {
@@ -107,7 +118,7 @@ func (w *World) inspect(held map[string]captivity) {
 			if err := sub.Ledger.Check(); err != nil {
 				w.wrong("%s, subscription to %q: %v", p.ID, sub.Pattern, err)
 			}
-			if most := uint64(2*sub.Buffer + max(1, sub.Buffer/8) + 256); !sub.Reading && sub.Ledger.Waiting > most { //nolint:gosec // It is a count.
+			if most := w.mayWait(&sub); !sub.Reading && sub.Ledger.Waiting > most {
 				w.wrong("%s, subscription to %q: %d wait, and %d may", p.ID, sub.Pattern, sub.Ledger.Waiting, most)
 			}
 		}
@@ -134,6 +145,24 @@ func (w *World) inspect(held map[string]captivity) {
 		}
 		held[p.ID] = captivity{p.ID, p.Since, now}
 	}
+}
+
+// mayWait returns how many events may wait for a subscription: for a queue of its own
+// what that holds and what was taken from it for calls; for one that shares a log as much
+// of that, what it has claimed, and the broadcasts; and a page of the history.
+func (w *World) mayWait(s *events.SubscriptionStats) uint64 {
+	const page = 64
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	most := 2*s.Buffer + max(1, s.Buffer/8)
+	sub := w.byID[s.ID]
+	if sub != nil && sub.own {
+		most = s.Buffer + sub.most
+	}
+	if sub != nil && sub.from != "" {
+		most += page
+	}
+	return uint64(most) //nolint:gosec // It is a count.
 }
 
 // ping asks the bystander, which nobody delays.

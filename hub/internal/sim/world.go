@@ -21,6 +21,7 @@ type World struct {
 	born   time.Time
 
 	stamp    atomic.Uint64
+	dozing   atomic.Int32  // calls of the bystander that take long
 	release  chan struct{} // what hangs waits for it
 	actors   sync.WaitGroup
 	closing  atomic.Uint64 // the stamp when Close was called first
@@ -30,6 +31,7 @@ type World struct {
 	stores   map[string]*shop
 
 	mu         sync.Mutex // guards below
+	shops      []*shop    // of stores, those included that were dropped
 	violations []string
 	reigns     []reign
 	swaps      sync.Mutex // one swap at a time, so that the reigns are known
@@ -43,6 +45,14 @@ type World struct {
 	sums       plugbus.Ledger // of what was observed
 	report     hub.Report     // of Close
 	held       []captivity
+	byID       map[uint64]*subscription
+	searches   []*search
+	final      hub.Snapshot
+	unserved   uint64            // posts and publications whose handler did not do well
+	taken      map[uint64]bool   // the numbers of dead letters that are gone
+	passed     map[uint64]uint64 // how often messages came by the middleware that counts
+	counting   []span            // while that was in use
+	retried    []string          // to whom messages were tried again
 }
 
 // A captivity is a time in which a plugin was in quarantine.
@@ -87,7 +97,8 @@ func (p *Plan) Run(settle func()) (violations []string, tally Tally, err error) 
 	w := &World{
 		plan: p, settle: settle, born: time.Now(), release: make(chan struct{}),
 		slots: map[string]*slot{}, stores: map[string]*shop{},
-		emissions: map[uint64]*emission{}, messages: map[uint64]*message{},
+		emissions: map[uint64]*emission{}, messages: map[uint64]*message{}, byID: map[uint64]*subscription{},
+		taken: map[uint64]bool{}, passed: map[uint64]uint64{},
 	}
 	o := p.Options
 	o.Policy = p.rules[0].policy
@@ -233,6 +244,7 @@ func (w *World) end() {
 		w.wrong("leaks, when all has returned: %v", leaks)
 	}
 	final := w.hub.Inspect()
+	w.final = final
 	if err := final.Ledger.Check(); err != nil || final.Ledger.Waiting != 0 || final.Ledger.Running != 0 {
 		w.wrong("the last ledger: %v (%v)", final.Ledger, err)
 	}
@@ -266,6 +278,9 @@ func (w *World) compareLeaks() {
 			}
 			want = append(want, fmt.Sprintf("%s: %s of version %d, for %v, stamp %d, gone %d", l.id, call.place, l.version, time.Since(call.at), call.since, l.gone.Load()))
 		}
+	}
+	for range w.dozing.Load() {
+		want = append(want, bystander+": it dozes")
 	}
 	w.tally.Hangs += uint64(len(want))
 	w.mu.Unlock()
