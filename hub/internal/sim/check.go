@@ -33,6 +33,9 @@ func (w *World) check() {
 	w.checkLetters()
 	w.checkDoors()
 	w.checkBudgets()
+	for _, s := range w.watches {
+		w.checkWatch(s)
+	}
 	for _, f := range w.searches {
 		w.checkSearch(f)
 	}

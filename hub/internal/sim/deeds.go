@@ -42,6 +42,7 @@ func init() { //nolint:gochecknoinits // The deeds refer to the list, by way of 
 		{"quarantine", 3, func(w *World, a act) { w.quarantine(w.slot(a.dice)) }},
 		{"restore", 4, func(w *World, a act) { w.restore(w.slot(a.dice)) }},
 		{"swap", 6, func(w *World, a act) { w.swap(pick(a.dice, w.plan.rules...)) }},
+		{"flicker", 6, each(func(w *World, l *life, a act) { w.flicker(l, a) })},
 		{"trust", 3, func(w *World, a act) { w.setTrust(w.slot(a.dice).id, a.dice) }},
 		{"health", 2, func(w *World, _ act) {
 			w.in(waitLimit, "Health", func() { w.hub.Health(context.Background()) })
@@ -107,7 +108,7 @@ func (w *World) register(s *slot, r *rand.Rand) {
 		l.end(w.stamp.Add(1), errors.Is(err, context.DeadlineExceeded) || w.closing.Load() != 0)
 		return
 	}
-	l.ready.Store(true)
+	l.ready.Store(w.stamp.Add(1))
 }
 
 // unregister has the plugin of a slot leave.

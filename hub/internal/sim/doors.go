@@ -2,6 +2,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/plugbus/plugbus"
@@ -19,7 +20,7 @@ func (w *World) checkDoors() {
 			return
 		}
 		refused++
-		if denied.Reason == plugbus.ReasonQuarantined && denied.Plugin == by && !w.mayBeHeld(by, sp.from, sp.to) {
+		if denied.Reason == plugbus.ReasonQuarantined && denied.Plugin == by && !w.mayBeHeld(by, sp.from, sp.to) && !w.mayBeBarred(by) {
 			w.wrong("%s was refused at %v since it is in quarantine, and it is not: %v", by, sp.from.Sub(w.born), err)
 		}
 	}
@@ -105,6 +106,13 @@ func (w *World) mayBeHeld(id string, from, to time.Time) bool {
 		}
 	}
 	return held
+}
+
+// mayBeBarred reports whether there was a plugin that did not get its place, which is in
+// quarantine with the one that had it, and is not restored.
+func (w *World) mayBeBarred(id string) bool {
+	s := w.slots[id]
+	return s != nil && slices.ContainsFunc(s.lives, func(l *life) bool { return l.heirOf != nil && l.seated.Load() == 0 })
 }
 
 // checkBudgets looks whether the plugins are in quarantine that fail too often.

@@ -257,7 +257,7 @@ func (l *life) handleEvent(ctx context.Context, sub *subscription, e events.Even
 	orderly := false
 	defer func() {
 		late := l.deadline(ctx, c, sub.timeout)
-		blown := !orderly && !late && l.ready.Load() && !l.ended() // What has not joined is in no quarantine.
+		blown := !orderly && !late && l.ready.Load() != 0 && !l.ended() // What has not joined is in no quarantine.
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if late {

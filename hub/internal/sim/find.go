@@ -62,14 +62,9 @@ func (l *life) withdraw() {
 // find looks for providers.
 func (w *World) find(s *hub.Session, r *rand.Rand) {
 	f := &search{by: s.ID(), all: chance(r, 500)}
-	turns := map[string]uint64{}
+	still := map[string]func() bool{}
 	for id, slot := range w.slots {
-		turns[id] = slot.turns.Load()
-	}
-	for id, slot := range w.slots {
-		if slot.turning.Load() != 0 {
-			delete(turns, id)
-		}
+		still[id] = slot.still()
 	}
 	f.span = w.begin()
 	var err error
@@ -98,8 +93,8 @@ func (w *World) find(s *hub.Session, r *rand.Rand) {
 		}
 	})
 	w.finish(&f.span)
-	for id, n := range turns {
-		if slot := w.slots[id]; slot.turns.Load() == n && slot.turning.Load() == 0 {
+	for id, sure := range still {
+		if sure() {
 			f.sure = append(f.sure, id)
 		}
 	}
@@ -114,13 +109,17 @@ func (w *World) find(s *hub.Session, r *rand.Rand) {
 // checkSearch compares whom a plugin found with who was there.
 func (w *World) checkSearch(f *search) {
 	discovers := func(r *rules) bool { return f.by == host || r.grants[f.by].discover }
-	if len(f.found)+len(f.excluded) > 0 && !slices.Contains(append(f.found, f.excluded...), f.by) && !ever(w.reigns, f.from, f.to, discovers) {
+	if len(f.found)+len(f.excluded) > 0 && !slices.Contains(slices.Concat(f.found, f.excluded), f.by) && !ever(w.reigns, f.from, f.to, discovers) {
 		w.wrong("%s found %q, and may find nobody", f.by, f.found)
 	}
-	for _, id := range f.found {
-		if !w.slots[id].offered(f, false) {
-			w.wrong("%s found %s at %v, which did not provide anything", f.by, id, f.from.Sub(w.born))
+	known := map[string]bool{}
+	for _, id := range slices.Concat(f.found, f.excluded) {
+		if !w.slots[id].offered(f, false) || known[id] {
+			w.wrong("%s found %s at %v, which did not provide anything, or found it twice", f.by, id, f.from.Sub(w.born))
 		}
+		known[id] = true
+	}
+	for _, id := range f.found {
 		if w.inCaptivity(id, f.from) {
 			w.wrong("%s found %s at %v, which is in quarantine", f.by, id, f.from.Sub(w.born))
 		}

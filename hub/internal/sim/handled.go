@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/plugbus/plugbus"
+	"github.com/plugbus/plugbus/router"
 )
 
 // checkMessages compares what handlers got with what was sent.
@@ -85,6 +86,7 @@ func (w *World) checkMessages() {
 		w.checkShares(l, all)
 	}
 	for _, m := range w.messages {
+		w.checkReached(m)
 		w.checkReleased(m)
 		w.checkKept(m)
 	}
@@ -142,6 +144,19 @@ func (w *World) checkShares(l *life, all []queued) {
 			return
 		}
 	}
+}
+
+// checkReached looks whether a plugin that is there can be reached.
+func (w *World) checkReached(m *message) {
+	unknown, unhandled := errors.Is(m.err, router.ErrUnknownTarget), errors.Is(m.err, router.ErrNoHandler)
+	if !m.sure || m.end == 0 || m.end > w.closing.Load() || m.kind != "send" && m.kind != "post" || !unknown && !unhandled {
+		return
+	}
+	l := w.slots[m.to].present(m.span)
+	if l == nil || unhandled && !slices.Contains(l.types, m.typ) && !slices.Contains(l.types, "") {
+		return
+	}
+	w.wrong("message %d, %s from %s to %s at %v, which is there: %v", m.n, m.kind, m.from, l.name(), m.span.from.Sub(w.born), m.err)
 }
 
 // checkReleased looks whether who waits for a plugin comes back when that leaves.

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/plugbus/plugbus/store"
 )
@@ -101,10 +102,16 @@ func (s *shop) inSnapshot(wr *write) bool {
 // checkWrite holds a write to the rights of its plugin, to the validator, and a deletion
 // to what the host was told.
 func (s *shop) checkWrite(w *World, wr *write, live bool) {
+	if owner := w.slots[s.owner]; errors.Is(wr.err, store.ErrNoValidator) && wr.sure && wr.end < w.closing.Load() && !w.mayBeHeld(s.owner, wr.from, wr.to) {
+		sees := always(w.reigns, wr.from, wr.to, func(r *rules) bool { return r.grants[s.owner].read })
+		if l := owner.present(wr.span); l != nil && l.guards != 0 && l.guards < wr.begin && sees {
+			w.wrong("%s: %s wrote %q at %v, and %s is there: %v", s.name, wr.by, wr.key, wr.from.Sub(w.born), l.name(), wr.err)
+		}
+	}
 	if wr.err != nil {
 		return
 	}
-	if may := func(r *rules) bool { return r.grants[wr.by].write }; !ever(w.reigns, wr.from, wr.to, may) || !s.open(wr.by, wr.from, wr.to) {
+	if may := func(r *rules) bool { return r.grants[wr.by].write }; wr.by != host && (!ever(w.reigns, wr.from, wr.to, may) || !s.open(wr.by, wr.from, wr.to)) {
 		w.wrong("%s: %s wrote %q at %v, which it may not", s.name, wr.by, wr.key, wr.to.Sub(w.born))
 	}
 	if s.checked && wr.entry.Revision() != 0 && !s.judged[wr.n] {
@@ -119,6 +126,33 @@ func (s *shop) checkWrite(w *World, wr *write, live bool) {
 		}
 	}
 	w.wrong("%s: %s deleted %q as it was at %d, and the host's watch was not told", s.name, wr.by, wr.key, wr.expected)
+}
+
+// checkWatch looks whether a watch of a plugin that is there at the end was told what the
+// host was told.
+func (w *World) checkWatch(s *watching) {
+	l, shop := s.life, s.shop
+	end := w.closedAt.Add(-1)
+	if l.ready.Load() == 0 && (l.seated.Load() == 0 || l.seated.Load() > s.made.begin) {
+		return // It begins when the plugin has its place.
+	}
+	if s.over || s.latest || l.busy || l.cut.Load() || l.unsure.Load() || l.leaving.Load() != 0 || l.gone.Load() != 0 || shop.dropped || w.mayBeHeld(l.id, end, end) {
+		return
+	}
+	shut := func(at time.Time) bool {
+		closed := func(of listing) bool { return !of.open && !of.from.After(end) && (of.to.IsZero() || !of.to.Before(at)) }
+		return shop.owner != l.id && slices.ContainsFunc(shop.lists, closed)
+	}
+	for _, c := range shop.changes {
+		told := c.kind == store.Set || c.kind == store.Deleted || c.kind == store.Expired
+		if !told || !c.at.After(s.made.from) || !c.at.Before(end) || s.told[c.revision] || c.revision <= s.synced || s.pattern == "k1" && c.key != "k1" || shut(c.at) {
+			continue
+		}
+		if always(w.reigns, c.at, end, func(r *rules) bool { return r.grants[l.id].read }) {
+			w.wrong("%s: a watch of %s was not told of %q at %d, at %v", l.name(), shop.name, c.key, c.revision, c.at.Sub(w.born))
+			return
+		}
+	}
 }
 
 // checkNone holds a read that found nothing to what there was at that time, by what the

@@ -33,6 +33,25 @@ type slot struct {
 	turning atomic.Int64  // how many do
 }
 
+// still returns what reports whether nobody has come to have the id since, nor left it.
+func (s *slot) still() func() bool {
+	n := s.turns.Load()
+	rests := s.turning.Load() == 0
+	return func() bool { return rests && s.turns.Load() == n && s.turning.Load() == 0 }
+}
+
+// present returns the plugin that had the id, without doubt, all the time that the slot was
+// still, or nil. It is for the end of the world.
+func (s *slot) present(at span) *life {
+	for _, l := range s.lives {
+		ready, seated := l.ready.Load(), l.seated.Load()
+		if (ready != 0 && ready < at.begin || seated != 0 && seated < at.begin) && (l.gone.Load() == 0 || l.gone.Load() > at.end) && !l.unsure.Load() {
+			return l
+		}
+	}
+	return nil
+}
+
 // enter notes that an act begins which has a plugin leave. What it returns ends that, and
 // reports whether it was the only one.
 func (s *slot) enter() (leave func() (alone bool)) {
@@ -93,7 +112,7 @@ type life struct {
 	cut     atomic.Bool   // it was not waited for, so that what had begun may show later
 	unsure  atomic.Bool   // a Replace of it has failed
 	joined  atomic.Bool   // its Start has gone well
-	ready   atomic.Bool   // it was registered
+	ready   atomic.Uint64 // the stamp when it was registered
 	began   uint64        // the stamp of when it was made
 	start   time.Time     // when that was
 
@@ -102,6 +121,8 @@ type life struct {
 	got    []delivery         // broadcasts, as a receiver
 	offers []*offer           // of capabilities
 	types  []string           // of messages that it handles
+	guards uint64             // the stamp when it had set the validator of its store; 0 if it has not
+	busy   bool               // a call ran when the hub was about to be closed
 	blown  []time.Time        // when handlers of events panicked, or ended their goroutine
 }
 

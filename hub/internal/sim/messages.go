@@ -252,6 +252,10 @@ func (w *World) send(ctx context.Context, s *hub.Session, r *rand.Rand, m *messa
 	w.messages[n] = m
 	w.mu.Unlock()
 	p := newParcel(n, depth)
+	still := func() bool { return false }
+	if to := w.slots[m.to]; to != nil {
+		still = to.still()
+	}
 	if typ := pick(r, typesOfMessages[0], typesOfMessages[0], typesOfMessages[1], typesOfMessages[2], typesOfMessages[3]); m.typ == "" {
 		m.typ = typ
 	}
@@ -301,8 +305,10 @@ func (w *World) send(ctx context.Context, s *hub.Session, r *rand.Rand, m *messa
 	})
 	w.finish(&sp)
 	p.spoil()
+	sure := still()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	m.sure = sure
 	m.span, m.err, m.replied, m.accepted, m.full = sp, err, replied, accepted, full
 }
 

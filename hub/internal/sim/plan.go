@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/plugbus/plugbus/audit"
 	"github.com/plugbus/plugbus/events"
 	"github.com/plugbus/plugbus/hub"
 	"github.com/plugbus/plugbus/router"
@@ -17,6 +18,7 @@ const (
 	host      = "host"
 	witness   = "witness"   // gets every event, and does nothing else
 	bystander = "bystander" // answers, and is to be delayed by nobody
+	caller    = "caller"    // asks the bystander; it serves nothing, from which it would take a chain
 )
 
 // A Profile says how a world is.
@@ -77,6 +79,7 @@ func NewPlan(seed uint64) (*Plan, error) {
 			MailboxMessages: pick(r, 8, 64, 1024), RequestTimeout: requestLimit, StreamIdle: idleLimit, WaitLimit: waitLimit, MaxDepth: 8,
 			DeadLetters: pick(r, 5, 100), SlowAfter: 500 * time.Millisecond,
 		},
+		Audit:         audit.Options{Capacity: pick(r, 0, 50), AdminCapacity: pick(r, 0, 20)},
 		Store:         store.Options{MaxDepth: 8, ValidateLimit: validateLimit, SlowAfter: 500 * time.Millisecond},
 		FailureBudget: pick(r, -1, 2, 5, 50),
 		ProbeAfter:    pick(r, -1, 0, 300*time.Millisecond, 300*time.Millisecond),

@@ -104,6 +104,7 @@ type message struct {
 	from, to string // to is "" if the hub chooses
 	kind     string
 	typ      string // of its handler
+	sure     bool   // nobody came to have the id of its target meanwhile, nor left it
 	topic    string // of a publication
 	priority plugbus.Priority
 	maxAge   time.Duration
@@ -134,6 +135,7 @@ type write struct {
 	entry      store.Entry
 	kind       string // "set", "create", "update", "delete" or "delete if"
 	expected   uint64 // the revision that it was to change
+	sure       bool   // nobody came to have the id of the owner meanwhile, nor left it
 	err        error
 }
 
@@ -155,5 +157,6 @@ type change struct {
 	n             uint64
 	writer        string
 	stamp         uint64
+	at            time.Time // when it was told
 	expires       time.Time
 }

@@ -141,7 +141,7 @@ func newRules(r *rand.Rand, plugins []string, generous bool) (*rules, error) {
 		}
 		made.grants[id] = g
 	}
-	for _, id := range []string{witness, bystander} {
+	for _, id := range []string{witness, bystander, caller} {
 		made.grants[id] = grant{
 			trust: plugbus.Verified, subscribe: []string{"**", "plugin:**", "hub:**", "store:**", "security:**"}, emit: []string{"**"},
 			send: []string{"*"}, receive: []string{"*"}, read: true, write: true, provide: true, discover: true,

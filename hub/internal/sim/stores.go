@@ -31,6 +31,20 @@ type shop struct {
 	gone    span            // when it was dropped
 }
 
+// A watching is a watch of a plugin, and what it told.
+type watching struct {
+	shop    *shop
+	life    *life
+	pattern string
+	latest  bool
+	made    span // it was made before
+
+	// Under World.mu.
+	told   map[uint64]bool // revisions
+	over   bool            // it has ended, or some were missing
+	synced uint64          // the revision of its snapshot, which can be taken anew
+}
+
 // A listing is a time in which everybody was on the lists of a store, or only its owner.
 type listing struct {
 	open     bool
@@ -118,8 +132,12 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 	if err != nil {
 		return
 	}
-	if shop.checked {
-		_ = view.SetValidator(ctx, check) // The plugin may have just left.
+	if shop.checked && view.SetValidator(ctx, check) == nil { // Or the plugin has just left.
+		w.mu.Lock()
+		if l.guards == 0 {
+			l.guards = w.stamp.Add(1)
+		}
+		w.mu.Unlock()
 	}
 	shop.mu.Lock()
 	watched := shop.view != nil
@@ -138,7 +156,10 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 			return nil
 		}, store.Snapshot())
 	}
-	if err != nil && w.closing.Load() == 0 {
+	shop.mu.Lock()
+	dropped := shop.dropped
+	shop.mu.Unlock()
+	if err != nil && !dropped && w.closing.Load() == 0 {
 		w.wrong("the host cannot watch %s: %v", shop.name, err)
 	}
 }
@@ -147,7 +168,7 @@ func (w *World) ensure(ctx context.Context, l *life, s *hub.Session, shop *shop)
 func (w *World) changed(shop *shop, c store.Change) {
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
-	told := change{c.Revision(), c.Old().Revision(), c.Kind(), c.Key(), valueOf(c.Entry()), c.Writer(), w.stamp.Add(1), c.Entry().Expires()}
+	told := change{c.Revision(), c.Old().Revision(), c.Kind(), c.Key(), valueOf(c.Entry()), c.Writer(), w.stamp.Add(1), time.Now(), c.Entry().Expires()}
 	if now := time.Now(); (c.Kind() == store.Set || c.Kind() == store.Deleted || c.Kind() == store.Expired) && !shop.checked && !now.Equal(c.Time()) {
 		w.wrong("%s: the host was told at %v what changed at %v: %v", shop.name, now.Sub(w.born), c.Time().Sub(w.born), c)
 	}
@@ -173,16 +194,19 @@ func (w *World) write(ctx context.Context, by string, view *store.View, shop *sh
 			return
 		}
 		done.expected = entry.Revision()
-		if chance(r, 300) {
+		switch r.IntN(4) {
+		case 0:
 			<-time.After(time.Duration(r.Int64N(int64(100 * time.Millisecond))))
+		case 1:
+			other := &write{store: shop.name, key: key, n: mix(n, 1), by: by, kind: "set"}
+			w.record(shop, other, limit, func() { other.entry, other.err = view.Set(ctx, key, encode(other.n)) })
 		}
 	}
 	var options []store.SetOption
 	if chance(r, 200) {
 		options = append(options, store.TTL(time.Millisecond+time.Duration(r.Int64N(int64(3*time.Second)))))
 	}
-	done.span = w.begin()
-	w.in(limit, by+": write to "+shop.name, func() {
+	w.record(shop, done, limit, func() {
 		switch done.kind {
 		case "set":
 			done.entry, done.err = view.Set(ctx, key, encode(n), options...)
@@ -196,7 +220,15 @@ func (w *World) write(ctx context.Context, by string, view *store.View, shop *sh
 			done.err = view.Delete(ctx, key, store.IfRevision(done.expected))
 		}
 	})
+}
+
+// record does a write, and notes what came of it.
+func (w *World) record(shop *shop, done *write, limit time.Duration, write func()) {
+	still := w.slots[shop.owner].still()
+	done.span = w.begin()
+	w.in(limit, done.by+": write to "+shop.name, write)
 	w.finish(&done.span)
+	done.sure = still()
 	shop.mu.Lock()
 	defer shop.mu.Unlock()
 	if !shop.dropped { // Or it may have been another of the same name.
@@ -308,6 +340,33 @@ func (w *World) share(ctx context.Context, view *store.View, shop *shop, open bo
 	shop.lists[n-2].to = time.Now()
 }
 
+// flicker takes rights to a store away, has the host write to it, and gives them back, so
+// fast that who watches it may not have looked.
+func (w *World) flicker(l *life, a act) {
+	ctx := context.Background()
+	shop := w.storeOf(l.id)
+	view, err := l.session.Load().OpenStore(ctx, shop.name)
+	if err != nil {
+		return
+	}
+	mine, err := w.hub.Host().OpenStore(ctx, shop.name)
+	if err != nil {
+		return
+	}
+	lists := chance(a.dice, 500)
+	if lists {
+		w.share(ctx, view, shop, false)
+	} else {
+		w.swap(pick(a.dice, w.plan.rules...))
+	}
+	w.write(ctx, host, mine, shop, pick(a.dice, storeKeys...), a.n, a.dice, 4*validateLimit)
+	if lists {
+		w.share(ctx, view, shop, true)
+	} else {
+		w.swap(w.plan.rules[0])
+	}
+}
+
 // watch watches a store, and notes what should not be.
 func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.Rand) {
 	w := l.world
@@ -316,10 +375,15 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 	if snapshot {
 		options = append(options, store.Snapshot())
 	}
+	latest := chance(r, 200)
+	if latest {
+		options = append(options, store.Latest())
+	}
+	seen := &watching{shop: shop, life: l, pattern: pick(r, "**", "k1", "*"), told: map[uint64]bool{}, latest: latest}
 	var last uint64
 	live, over := !snapshot, false
 	state := map[string]uint64{} // revisions of the keys that it knows
-	mine, _ := view.Watch(ctx, pick(r, "**", "k1", "*"), func(ctx context.Context, c store.Change) error {
+	mine, err := view.Watch(ctx, seen.pattern, func(ctx context.Context, c store.Change) error {
 		call := l.enter("watch of "+shop.name, true)
 		defer l.leave(call)
 		now := time.Now()
@@ -340,6 +404,12 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 			w.wrong("%s: a watch of %s goes on after its last change: %v", l.name(), shop.name, c)
 		}
 		over = kind == store.Revoked || kind == store.Dropped
+		w.mu.Lock()
+		seen.over = seen.over || over || kind == store.Lagged
+		if seen.told[c.Revision()] = true; c.Kind() == store.Synced {
+			seen.synced = c.Revision()
+		}
+		w.mu.Unlock()
 		known, was := state[c.Key()], c.Old().Revision()
 		switch {
 		case kind == store.Synced:
@@ -347,11 +417,13 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 		case kind == store.Lagged:
 			clear(state)
 		case over:
+		case kind == store.Current && known == c.Revision():
+			w.wrong("%s: a watch of %s has %v, which it was told before", l.name(), shop.name, c)
 		case kind == store.Current:
 			state[c.Key()] = c.Revision()
 		case live && c.Revision() <= last:
 			w.wrong("%s: a watch of %s goes back from %d to %d", l.name(), shop.name, last, c.Revision())
-		case known != 0 && known != was:
+		case known != 0 && known != was && !latest:
 			w.wrong("%s: a watch of %s has %v, which was at %d, and told of %d before", l.name(), shop.name, c, was, known)
 		}
 		if told {
@@ -364,11 +436,20 @@ func (l *life) watch(ctx context.Context, view *store.View, shop *shop, r *rand.
 		}
 		return l.behave(ctx, "watch", mix(c.Revision(), textHash(c.Key())), maxDepth-1)
 	}, options...)
-	shop.mu.Lock()
-	defer shop.mu.Unlock()
-	if shop.dropped && mine != nil {
-		mine.Stop() // It may be of another store of the same name.
+	if err != nil {
+		return
 	}
+	shop.mu.Lock()
+	dropped := shop.dropped
+	shop.mu.Unlock()
+	if dropped {
+		mine.Stop() // It may be of another store of the same name.
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen.made = w.begin()
+	w.watches = append(w.watches, seen)
 }
 
 // openTo reports whether the lists let a plugin read and write at some moment of a time.

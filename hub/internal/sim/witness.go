@@ -15,7 +15,7 @@ import (
 // dozes is how long the bystander takes for what is to take long.
 const dozes = 200 * time.Millisecond
 
-// seat has the witness and the bystander join.
+// seat has the witness, the bystander and the caller join.
 func (w *World) seat() error {
 	watcher := hub.Func(hub.Manifest{ID: witness}, func(_ context.Context, s *hub.Session) error {
 		for _, pattern := range []string{"**", "plugin:**", "hub:**", "store:**", "security:**"} {
@@ -37,7 +37,11 @@ func (w *World) seat() error {
 		}, router.Concurrent(router.MaxConcurrent))
 		return err
 	})
-	if err := w.hub.Register(context.Background(), watcher, other); err != nil {
+	third := hub.Func(hub.Manifest{ID: caller}, func(_ context.Context, s *hub.Session) error {
+		w.caller = s
+		return nil
+	})
+	if err := w.hub.Register(context.Background(), watcher, other, third); err != nil {
 		return fmt.Errorf("seat the witness: %w", err)
 	}
 	return nil
@@ -128,7 +132,7 @@ func (w *World) inspect(held map[string]captivity) {
 		if p.Mailbox.Waiting > o.Router.MailboxMessages {
 			w.wrong("%s: %d messages wait, and %d may", p.ID, p.Mailbox.Waiting, o.Router.MailboxMessages)
 		}
-		if (p.ID == witness || p.ID == bystander) && p.Failures != 0 {
+		if (p.ID == witness || p.ID == bystander || p.ID == caller) && p.Failures != 0 && w.closing.Load() == 0 {
 			w.wrong("%s is blamed for %d failures, the last %s", p.ID, p.Failures, p.LastError)
 		}
 		if p.State != hub.Quarantined {
@@ -168,7 +172,7 @@ func (w *World) mayWait(s *events.SubscriptionStats) uint64 {
 // ping asks the bystander, which nobody delays.
 func (w *World) ping(n uint64) {
 	w.in(0, "the bystander's reply", func() {
-		reply, err := w.hub.Host().Send(context.Background(), bystander, "ping", n)
+		reply, err := w.caller.Send(context.Background(), bystander, "ping", n)
 		switch {
 		case err == nil && reply.Data() == n && reply.From() == bystander:
 		case w.closing.Load() != 0 && (errors.Is(err, plugbus.ErrClosed) || errors.Is(err, router.ErrUnknownTarget) || errors.Is(err, router.ErrTargetLeft)):

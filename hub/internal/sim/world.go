@@ -18,6 +18,7 @@ type World struct {
 	plan   *Plan
 	settle func() // waits until all goroutines of the world wait
 	hub    *hub.Hub
+	caller *hub.Session
 	born   time.Time
 
 	stamp    atomic.Uint64
@@ -47,6 +48,7 @@ type World struct {
 	held       []captivity
 	byID       map[uint64]*subscription
 	searches   []*search
+	watches    []*watching
 	final      hub.Snapshot
 	unserved   uint64            // posts and publications whose handler did not do well
 	taken      map[uint64]bool   // the numbers of dead letters that are gone
@@ -201,6 +203,11 @@ func (w *World) closeHub() {
 // beginClose notes that the hub is about to be closed.
 func (w *World) beginClose() {
 	w.shut.Do(func() {
+		w.mu.Lock()
+		for _, l := range w.lives {
+			l.busy = len(l.inside) > 0
+		}
+		w.mu.Unlock()
 		w.closedAt = time.Now()
 		w.closing.Store(w.stamp.Add(1))
 	})
