@@ -129,6 +129,7 @@ func (s *Subscription) limit(ctx context.Context, e *Event, c *call) (limited co
 	if c == nil {
 		c = &call{event: *e}
 		s.mu.Lock()
+		c.abandoned = s.word.Load()&abandoned != 0 // The plugin was cut off between the start and here.
 		s.call = c
 		s.mu.Unlock()
 	}

@@ -1,7 +1,10 @@
 package events_test
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -33,4 +36,48 @@ func TestRefusedTooLate(t *testing.T) {
 	require.ErrorIs(t, err, events.ErrClosed)
 	require.Equal(t, books, bus.Ledger())
 	require.Empty(t, guard.refused)
+}
+
+// A cuttingGuard calls a function when it is next asked for its version.
+type cuttingGuard struct {
+	*hGuard
+	cut atomic.Pointer[func()]
+}
+
+func (g *cuttingGuard) Version() uint64 {
+	if cut := g.cut.Swap(nil); cut != nil {
+		(*cut)()
+	}
+	return g.hGuard.Version()
+}
+
+// TestCutOffAtTheStart shows that a delivery whose plugin is cut off between its start and
+// the call of the handler is abandoned once, also if the handler then exceeds its time.
+func TestCutOffAtTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := hBus(t, events.Options{})
+		guard := &cuttingGuard{hGuard: &hGuard{plugin: "late"}}
+		c, err := bus.Client("late", events.ClientOptions{Guard: guard})
+		require.NoError(t, err)
+		called := false
+		_, err = c.Subscribe("a", func(context.Context, events.Event) error {
+			called = true
+			<-time.After(time.Minute)
+			return nil
+		}, events.Timeout(time.Second))
+		require.NoError(t, err)
+		cut := func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = c.Close(ctx)
+		}
+		guard.cut.Store(&cut)
+		_, err = hClient(t, bus, "emitter").Emit(t.Context(), "a", 1)
+		require.NoError(t, err)
+		<-time.After(time.Hour)
+		require.True(t, called)
+		l := bus.Ledger()
+		require.NoError(t, l.Check())
+		require.EqualValues(t, 1, l.Abandoned)
+	})
 }
